@@ -12,6 +12,7 @@ use kernel::{prelude::*, str::CString};
 pub(crate) struct Flags(u8);
 
 impl Flags {
+    /// Letter `i` of flow.py is bit `i` below.
     const LETTERS: [u8; 7] = *b"pkosuca";
     /// It leads only to a panic.
     pub(crate) const PANICS: Self = Self(1);
@@ -160,8 +161,8 @@ impl Code {
         Ok(code)
     }
 
-    /// Whether `insn` can't be hit: it leads to a panic, is unused, or belongs to the engine that
-    /// is not loaded.
+    /// Whether `insn` can't be hit: it leads to a panic, follows an instruction that delays
+    /// breakpoints, is unused, or belongs to the engine that is not loaded.
     pub(crate) fn is_excluded(&self, insn: usize) -> bool {
         let flags = self.flags[insn];
         flags.has(Flags::PANICS)
@@ -182,6 +183,7 @@ impl Code {
 
     /// Whether `function` belongs to the engine that is not loaded.
     pub(crate) fn is_of_other_engine(&self, function: &Function) -> bool {
+        // In mangled names: length and name of the module.
         let other = match self.lockless {
             Some(true) => "3rfc",
             Some(false) => "8lockless",

@@ -39,7 +39,7 @@ macro_rules! engine {
 }
 
 /// Whether `object` and `field` are aligned kernel addresses, and `field` is less than
-/// [`MAX_OFFSET`] bytes behind `object`. In few instructions, as every call checks it.
+/// [`MAX_OFFSET`] bytes after `object`. In few instructions, as every call checks it.
 #[inline(always)]
 pub(crate) fn is_sound(object: *mut u8, field: *mut u8) -> bool {
     // Distance and alignment of the field in one test.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! All functions that C calls: those behind include/linux/rcu_ptr.h, the parameters, and the module
-//! notifier. Rust's types begin here.
+//! notifier. Converts C's arguments to Rust types.
 //!
 //! A hot function is exported as it is and has the fast path. Otherwise it ends in a tail call to
 //! shim.c, which knows the caller's address by then, and which calls a function `rcu_ptr_rs_*` of

@@ -74,13 +74,15 @@ pub(crate) enum Misuse {
     Align,
     /// The field does not start in the first 4096 bytes of the object.
     Offset,
-    /// The object is queued already (seen with DEBUG_OBJECTS_RCU_HEAD only).
+    /// The object is queued already: seen if it is the newest of its list (or of its block, engine
+    /// rfc), and with debugobjects.
     Double,
     /// The callback is NULL.
     NoFunc,
 }
 
-/// Warns of misuse, once per kind, with the caller. The object is leaked.
+/// Warns of misuse, once per kind, with the caller if that is known. The object is leaked; with
+/// `Double` it is freed once, with `NoFunc` nothing was queued.
 #[cold]
 pub(crate) fn warn(what: Misuse, object: *mut u8, field: *mut u8, caller: usize) {
     let warn = match what {

@@ -105,7 +105,7 @@ pub(crate) const SIZE: usize = 64;
 static KERNEL: Atomic<*mut bindings::kmem_cache> = Atomic::new(ptr::null_mut());
 static RCU_PTR: Atomic<*mut sys::rcu_ptr_cache> = Atomic::new(ptr::null_mut());
 
-/// Owns the caches. One at a time.
+/// Owns the caches. At most one exists.
 pub(crate) struct Caches {
     _kernel: SlabCache,
     ours: SheafCache,

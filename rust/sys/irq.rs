@@ -56,8 +56,8 @@ unsafe extern "C" fn entry<T: Sync, F: Fn(&T, &IrqsOff) + Copy>(info: *mut c_voi
     f(arg, &IrqsOff::save());
 }
 
-/// Calls `f(arg)` on `cpu` in hardirq, and waits until it has returned. Returns `false` if the CPU
-/// is not online.
+/// Calls `f(arg)` on `cpu`, in hardirq unless that is this CPU, and waits until it has returned.
+/// Returns `false` if the CPU is not online.
 ///
 /// # Context
 ///

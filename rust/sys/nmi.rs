@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! NMIs that a CPU sends to another or to itself (x86 with a local APIC); the handler also gets
-//! those that the host injects. Other sources of NMIs, each with a [`Hook`]:
+//! all others, such as those of perf and those that the host injects. Other sources of NMIs, each
+//! with a [`Hook`]:
 //!
 //! | source | x86 | arm64 |
 //! |---|---|---|
@@ -16,7 +17,7 @@ use kernel::{error::to_result, prelude::*};
 /// Whether this architecture can send NMIs.
 pub(crate) const CAN: bool = cfg!(CONFIG_X86_LOCAL_APIC);
 
-/// What runs, if anything.
+/// The hook of the registered [`Receiver`].
 static HOOK: StaticRef<Hook<'_>> = StaticRef::new();
 
 /// Keeps the handler registered.
@@ -25,14 +26,15 @@ pub(crate) struct Receiver<'a> {
 }
 
 impl<'a> Receiver<'a> {
-    /// Runs `hook` at every NMI that no other handler has claimed. One at a time; may sleep.
+    /// Runs `hook` at every NMI, perf's included, and claims them all. At most one `Receiver`
+    /// exists; may sleep.
     ///
     /// # Errors
     ///
     /// `EOPNOTSUPP` on machines that can't send NMIs.
     pub(crate) fn new(hook: &'a Hook<'a>) -> Result<Self> {
         HOOK.set(ptr::from_ref(hook).cast());
-        // SAFETY: One at a time, as the doc asks.
+        // SAFETY: At most one exists, as the doc asks.
         to_result(unsafe { sys::rcu_ptr_shim_nmi_register() })?;
         Ok(Self { _hook: hook })
     }

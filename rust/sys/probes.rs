@@ -87,7 +87,7 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    /// Registers the probes. The counters are not reset. One at a time; may sleep.
+    /// Registers the probes; may sleep. The counters are not reset. At most one `Probes` exists.
     pub(crate) fn register() -> Result<Self> {
         let probes = [
             probe!(queue),

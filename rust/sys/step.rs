@@ -52,13 +52,13 @@ impl Drop for StepNotifier {
     }
 }
 
-/// Passes all steps to a hook. One at a time.
+/// Passes all steps to a hook. At most one `Steps` exists.
 pub(crate) struct Steps<'a> {
     _hook: &'a Hook<'a>,
 }
 
 impl<'a> Steps<'a> {
-    /// Runs `hook` at every step. One at a time.
+    /// Runs `hook` at every step.
     pub(crate) fn new(hook: &'a Hook<'a>) -> Self {
         HOOK.set(ptr::from_ref(hook).cast());
         Self { _hook: hook }
@@ -162,7 +162,7 @@ pub(crate) struct Stepper {
 }
 
 impl Stepper {
-    /// Starts recording. One at a time.
+    /// Starts recording. At most one `Stepper` exists.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl Stepper {
         COUNT.store(0, Relaxed);
     }
 
-    /// The instructions executed since.
+    /// The instructions executed since [`Self::clear()`].
     ///
     /// # Errors
     ///
@@ -198,7 +198,7 @@ impl Stepper {
 }
 
 /// Lengths of the return path, in instructions, to code with interrupts enabled and disabled;
-/// during calibration, periods that were too short.
+/// during calibration, the period to try next.
 static WAY_OUT: [Atomic<u64>; 2] = [const { Atomic::new(0) }; 2];
 /// The length that is being calibrated, or 0.
 static LEARNING: Atomic<i32> = Atomic::new(0);
@@ -220,7 +220,7 @@ const FAR: u64 = 10_000;
 
 /// Shorter than any return path.
 const SHORTEST: u64 = 32;
-/// Overflows in a row that have to advance before a period is accepted.
+/// A period is accepted after more than this many overflows in a row that advance.
 const SURE: u64 = 16;
 /// Overflows at one address that may be a coincidence; and instructions added to the return path
 /// after these, if no step is requested.
@@ -245,7 +245,7 @@ pub(crate) struct Counted<'a> {
 
 impl<'a> Counted<'a> {
     /// Runs `hook` in NMIs on this CPU: one instruction after the last NMI if it requested a step,
-    /// and otherwise some instructions later. One at a time.
+    /// and otherwise some instructions later. At most one `Counted` exists.
     ///
     /// # Errors
     ///

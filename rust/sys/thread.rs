@@ -24,7 +24,7 @@ type Body<'a> = dyn Fn(i32) + Sync + 'a;
 struct Job<'a> {
     body: &'a Body<'a>,
     number: i32,
-    /// kthread_stop() before the first run would prevent it.
+    /// A thread stopped before its first run never calls its function: wait for this first.
     began: Atomic<i32>,
 }
 
@@ -52,7 +52,8 @@ unsafe fn create(
 }
 
 /// Runs `body(cpu)` in a thread bound to each of `cpus`, and `meanwhile` in this task. Returns when
-/// all have returned. KUnit does not know these threads: they count, and the test asserts.
+/// all have returned. KUnit assertions don't work in these threads: they count failures, the case
+/// checks the counts.
 ///
 /// # Errors
 ///

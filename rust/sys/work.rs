@@ -117,7 +117,7 @@ impl<T> core::ops::Deref for OwnerRef<T> {
 ///
 /// # Invariants
 ///
-/// The pointer is a workqueue made by `new()` that lives as long as this value.
+/// The pointer is a workqueue made by `with()` that lives as long as this value.
 pub(crate) struct WorkQueue(*mut bindings::workqueue_struct);
 
 // SAFETY: Workqueues may be used and destroyed from any task.
@@ -243,8 +243,8 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { Self::with(init, handler) }
     }
 
-    /// Queues the item to run in `delay` jiffies. Returns `false` if it is queued already; a
-    /// running item is not.
+    /// Queues the item to run in `delay` jiffies. Returns `false` if it is queued already; an item
+    /// that is running can be queued again.
     pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) -> bool {
         self.queue_on(WORK_CPU_UNBOUND, wq, delay)
     }
@@ -267,8 +267,8 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { sys::rcu_ptr_shim_work_pending(self.raw()) }
     }
 
-    /// Waits until the item has run, if it was queued, or found queued, before the call; at
-    /// once if its time has not come.
+    /// Runs a delayed item immediately, and waits until the item has run if it was queued, or found
+    /// queued, before the call.
     ///
     /// Several callers may wait. None may use mod_delayed_work_on() to run the item earlier: it
     /// removes the item from the worklist, and earlier flushes would no longer wait for it.
@@ -350,8 +350,7 @@ impl<H: Handler> RcuWork<H> {
         unsafe { bindings::flush_rcu_work(self.raw()) };
     }
 
-    /// Waits until the handler does not run; does not wait for an item whose grace period has not
-    /// ended.
+    /// Waits for the item if it is running or on the workqueue; does not wait for its grace period.
     pub(crate) fn flush_running(&self) {
         // SAFETY: The item is initialised. One that waits for its grace period is on no queue yet.
         unsafe { bindings::flush_work(&raw mut (*self.raw()).work) };

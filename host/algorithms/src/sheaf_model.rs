@@ -46,7 +46,7 @@ pub(crate) enum Flaw {
     ReuseInTwoSteps,
     /// An emptied sheaf is filled again while interrupted contexts may read from it.
     EmptiedNotAwaited,
-    /// A full rcu sheaf is read, and its objects allocated, before its grace period.
+    /// A used-up rcu sheaf is read, and its objects allocated, before its grace period.
     FilledNotAwaited,
     /// Preemption is enabled during operations.
     Preemptible,

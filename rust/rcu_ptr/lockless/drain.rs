@@ -17,7 +17,7 @@
 //! current block, and an interval after that the monitor closes the current block again.
 //!
 //! A batch is freed by its work item after a grace period, or before that by [`PolledWork`], when
-//! this CPU polls and finds the grace period ended. Under the lock decisions are made only:
+//! this CPU polls and finds the grace period ended. Under the lock it only decides;
 //! workqueues, RCU callbacks and trace events are left to after it.
 //!
 //! With debugobjects, objects that were registered when they were queued, which NMI can't do, have
@@ -80,8 +80,9 @@ pub(super) fn arm_monitor(krcp: &Krcp, on: &impl OnCpu) {
 
 /// To be called when a block is full, or a block's worth of objects is linked. Collects them if
 /// interrupts are enabled, as no lock is held then that call_rcu() or a wakeup takes. Otherwise
-/// arms the monitor unless that runs within a second anyway, or within a jiffy if there are
-/// [`FAST_OBJECTS`].
+/// the irq_work collects them at the next tick, unless the monitor is due within a second (within a
+/// jiffy if [`FAST_OBJECTS`] wait). On PREEMPT_RT, from [`HARD_OBJECTS`] on, another irq_work
+/// collects them in hardirq.
 ///
 /// # Context
 ///

@@ -41,8 +41,8 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed, Release},
 };
 
-/// The counters of one CPU. None is updated for each object: those in blocks are counted by the
-/// block.
+/// The counters of one CPU. Objects in blocks are counted a block at a time, listed ones one by
+/// one; nothing is counted on the fast path.
 pub(super) struct Counters([Atomic<u64>; NAMES.len()]);
 
 impl Counters {

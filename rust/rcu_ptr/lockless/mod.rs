@@ -285,7 +285,8 @@ impl Engine for Lockless {
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
         if !store_traced(object, TRACKED_TAG, caller) {
-            // The link has no bit for [`TRACKED`]: reclaim registers the object.
+            // The link has no bit for [`TRACKED`], so the object is unregistered here and reclaim
+            // registers it again.
             debug::unqueue(object.as_ptr());
             // SAFETY: By the safety requirements of this function.
             unsafe { link_traced(object, field, caller) };

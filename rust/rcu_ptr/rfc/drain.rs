@@ -66,8 +66,9 @@ pub(super) fn arm(krcp: &Krcp, fast_delay: usize) {
     arm::arm(krcp, fast_delay);
 }
 
-/// Frees the objects whose grace period has ended, makes a batch of the others, and arms the
-/// monitor for the next jiffy if both batches are busy. Returns the number of freed objects.
+/// Frees the objects whose grace period has ended, makes a batch of the others and, if both batches
+/// are busy, arms the monitor: for the next jiffy if there is a block's worth. Returns the number
+/// of freed objects.
 pub(super) fn run(krcp: &Krcp) -> usize {
     let mut freed = 0;
     loop {

@@ -220,7 +220,7 @@ impl Krcp {
 /// |---|---|---|
 /// | deferred objects | `dead()` queues them | once it is dead |
 /// | queued objects | `dead()` frees them or makes a batch | once it is dead |
-/// | the same, if both batches are busy | the monitor, on any CPU | a jiffy later |
+/// | the same, if both batches are busy | the monitor, on any CPU | within the drain interval |
 /// | batches | their work items, on any CPU | after their grace periods |
 /// | ready callbacks | their workers, on any CPU | at any time |
 /// | cached blocks | `dead()` frees them | once it is dead |

@@ -508,7 +508,7 @@ impl Cache {
         let (link, full_size) = match args.link_offset {
             Some(link) if link % 8 == 0 && link + 8 <= size => (link, size),
             Some(_) => return Err(EINVAL),
-            // Behind the object, where neither readers nor the user access it.
+            // After the object, where neither readers nor the user access it.
             None => (size.next_multiple_of(8), size.next_multiple_of(8) + 8),
         };
         if link >= MAX_OFFSET {

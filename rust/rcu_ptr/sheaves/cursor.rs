@@ -20,7 +20,7 @@
 //! bytes of a sheaf when the slots are used up: a test of a few bits detects that.
 //!
 //! A context that finds no slot has advanced the cursor anyway. It corrects the cursor before it
-//! enables preemption (`install()` or `remove()`). So a cursor is never further behind the last
+//! enables preemption (`install()` or `remove()`). So a cursor is never further past the last
 //! slot than contexts can nest on a CPU, and the head of the sheaf is longer than that. If more are
 //! nested, each first checks for headroom and makes room ([`Cursor::rewind()`]); contexts that nest
 //! before that check are not covered.
@@ -70,12 +70,12 @@ impl Quiescent {
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor<W>(pub(crate) W);
 
-/// The value of a cursor behind the last slot.
+/// The value of a cursor past the last slot.
 #[derive(Clone, Copy)]
 pub(crate) struct UsedUp(usize);
 
 impl UsedUp {
-    /// Whether more contexts than expected have advanced the cursor behind the last slot.
+    /// Whether more contexts than expected have advanced the cursor past the last slot.
     pub(crate) fn exceeds_nesting(self) -> bool {
         (self.0 & MASK) / STRIDE > MAX_NESTED
     }
@@ -86,7 +86,7 @@ pub(crate) fn next_slot(cursor: usize) -> Option<usize> {
     (cursor.wrapping_sub(AHEAD) & !MASK != 0).then(|| slot_of(cursor))
 }
 
-/// The slot of a cursor value; [`SLOTS`] if it is behind the last.
+/// The slot of a cursor value; [`SLOTS`] if it is past the last.
 fn slot_of(cursor: usize) -> usize {
     ((cursor.wrapping_sub(AHEAD) & MASK) / STRIDE).min(SLOTS)
 }
@@ -105,13 +105,13 @@ impl<W: LocalWord> Cursor<W> {
         }
     }
 
-    /// Returns the value of the cursor if it is behind the last slot.
+    /// Returns the value of the cursor if it is past the last slot.
     pub(crate) fn used_up(self) -> Option<UsedUp> {
         let cursor = self.0.load();
         (cursor & MASK < AHEAD).then_some(UsedUp(cursor))
     }
 
-    /// Moves the cursor of a used-up sheaf back to just behind its last slot, unless another
+    /// Moves the cursor of a used-up sheaf back to just past its last slot, unless another
     /// context changed it first.
     pub(crate) fn rewind(self, seen: UsedUp) {
         self.0.cmpxchg(seen.0, seen.0 & !MASK);

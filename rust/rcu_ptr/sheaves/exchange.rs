@@ -260,7 +260,7 @@ pub(crate) fn put_object<C: CacheCpu>(cpu: C, object: usize) -> bool {
     }
 }
 
-/// Has a full rcu sheaf wait for a grace period.
+/// Has a used-up rcu sheaf wait for a grace period.
 fn close<C: CacheCpu>(cpu: C, old: Option<Installed>, stamp: Stamp) {
     let Some(old) = old else {
         return cpu.uncount(stamp);
@@ -285,7 +285,7 @@ pub(crate) fn take_waiting<W: LocalWord>(words: &Words<W>) -> SheafChain {
     chain
 }
 
-/// Closes the rcu sheaf before it is full. Returns `stamp` if there is none.
+/// Closes the rcu sheaf before it is used up. Returns `stamp` if there is none.
 pub(crate) fn close_partial<W: LocalWord>(words: &Words<W>, stamp: Stamp) -> Result<Closed, Stamp> {
     match words.rcu.close() {
         Some((sheaf, end)) => Ok(Closed::filled(sheaf, end, stamp)),

@@ -39,7 +39,7 @@ pub(crate) enum Missed {
 pub(crate) enum Freed {
     /// The object was stored.
     Taken,
-    /// The rcu sheaf is full.
+    /// The rcu sheaf is used up.
     NoSlot,
     /// Double free: the object is in a reuse slot already.
     Twice,
@@ -88,7 +88,7 @@ pub(crate) fn free(cpu: impl FastPath, object: usize) -> Freed {
     }
 }
 
-/// Frees `object` for reuse after a grace period. Returns `false` if the rcu sheaf is full.
+/// Frees `object` for reuse after a grace period. Returns `false` if the rcu sheaf is used up.
 #[inline(always)]
 #[must_use]
 pub(crate) fn free_rcu(cpu: impl FastPath, object: usize) -> bool {

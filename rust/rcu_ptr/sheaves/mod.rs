@@ -10,7 +10,7 @@
 //!   |  allocation sheaf     spares           rcu sheaf       reuse slots                     |
 //!   |  (only emptied)    (full, empty)     (only filled)                                     |
 //!   +----^----|-------------^--v--------------^-|--------------------------------------------+
-//!        |    | emptied     |  |              | | full, or the monitor found it idle
+//!        |    | emptied     |  |              | | used up, or the monitor found it idle
 //!        |    +---------------------------------+---> a grace period ---+
 //!        |                  |  |              |                         |
 //!   +----+------------------+--v--------------+-------------------------v--- one node -------+
@@ -33,8 +33,8 @@
 //!
 //! 1. It is allocated from a slot of the allocation sheaf: `alloc()` of fastpath.rs.
 //! 2. It is freed to a slot of the rcu sheaf: `free_rcu()` of fastpath.rs.
-//! 3. A full rcu sheaf is replaced by an empty sheaf and closed: `put_object()` and `close()` of
-//!    exchange.rs. One that does not fill up is closed after a drain interval: `run()` of arm.rs,
+//! 3. A used-up rcu sheaf is replaced by an empty sheaf and closed: `put_object()` and `close()` of
+//!    exchange.rs. One that is not used up is closed after a drain interval: `run()` of arm.rs,
 //!    called by monitor.rs.
 //! 4. The grace period starts, with the next tick if interrupts were off: `start_grace_period()`
 //!    and `call()` of reclaim.rs; `CacheIrqWork` of monitor.rs.

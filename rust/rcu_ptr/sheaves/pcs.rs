@@ -117,7 +117,7 @@ pub(crate) struct Pcs {
     pub(super) nr_closed: Atomic<u64>,
     /// State of the monitor: a constant of arm.rs.
     pub(super) armed: Atomic<u64>,
-    /// Maximum number of sheaves processed by one callback.
+    /// Maximum number of sheaves that one callback looked at.
     pub(super) callback_max: Atomic<u64>,
     /// When the rcu sheaf and the allocation sheaf were installed, in jiffies.
     pub(super) rcu_since: Atomic<u64>,
@@ -322,7 +322,7 @@ impl<'a> Here<'a> {
         unsafe { self.word(offset) }.fetch_add(n);
     }
 
-    /// Counts a callback that processed `sheaves`, having checked `checked`.
+    /// Counts a callback. `sheaves`: removed from its chain; `checked`: looked at.
     pub(super) fn count_callback(self, sheaves: usize, checked: usize) {
         self.add(PcsCounter::Done, sheaves);
         let most = mine!(self, callback_max);
@@ -456,7 +456,7 @@ impl<'a> CacheCpu for HereCtx<'a> {
     }
 
     fn uncount(self, stamp: Stamp) {
-        // No wakeup: waiters check again for other reasons.
+        // No wakeup, which NMI can't do: waiters check again within a jiffy.
         let _ = self.here.cache.uncount(stamp);
     }
 

@@ -10,8 +10,9 @@
 //!                                  | room for cursors that overshoot
 //! ```
 //!
-//! An address inside identifies the sheaf and the slot, and whether there is one. Objects always
-//! reach up to the last slot, so a cursor needs no other limit.
+//! An address inside identifies the sheaf and the slot, and whether there is one. The objects of an
+//! allocation sheaf reach up to the last slot, and an rcu sheaf is filled up to it, so a cursor
+//! needs no other limit.
 //!
 //! The type states what may be done with a sheaf: [`EmptySheaf`] and [`FullSheaf`], which has an
 //! object or more, belong to their owner alone; [`Closed`] ones may be in use by contexts that were
@@ -255,7 +256,8 @@ impl EmptySheaf {
         Filling(self.0)
     }
 
-    /// Closes it without objects, to send it through a grace period because no list has room.
+    /// Closes it without objects, to send it through a grace period: the CPU has a spare already,
+    /// and the barn is locked.
     pub(crate) fn into_closed(self) -> Closed {
         self.0.set_stamp(0);
         Closed(self.0)
@@ -366,7 +368,8 @@ impl FullSheaf {
         true
     }
 
-    /// Closes it with its objects, to send it through a grace period because no list has room.
+    /// Closes it with its objects, to send it through a grace period, as
+    /// [`EmptySheaf::into_closed()`] does.
     pub(crate) fn into_closed(self, stamp: Stamp) -> Closed {
         self.0.set_since(None);
         self.0.set_stamp(stamp.number());
@@ -405,8 +408,8 @@ impl Closed {
         Some((usize::from(end - start), since?))
     }
 
-    /// Whether its objects were freed. Otherwise they are stock that was closed for want of room,
-    /// unused since they last became ready to be allocated.
+    /// Whether its objects were freed. Otherwise they are stock that was closed as the barn was
+    /// locked, unused since they last became ready to be allocated.
     pub(crate) fn holds_freed(&self) -> bool {
         self.waiting().is_some_and(|(objects, _)| objects > 0)
     }
@@ -442,7 +445,7 @@ impl Closed {
         let (start, end) = (start as usize, end as usize);
         let gap = SLOTS - end;
         if gap > 0 {
-            // Closed before it was full: move objects up to the last slot.
+            // Closed before it was used up: move objects up to the last slot.
             for i in (start..end).rev() {
                 self.0.slot(i + gap).store(self.0.slot(i).load());
             }
@@ -501,7 +504,7 @@ impl Install for FullSheaf {
 }
 
 impl Install for Filling {
-    /// Behind the first object.
+    /// The slot after that of the first object.
     fn first_slot(&self) -> usize {
         self.0.addr() + (self.0.get().start as usize + 1) * STRIDE
     }

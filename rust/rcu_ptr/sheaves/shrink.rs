@@ -175,7 +175,7 @@ pub(crate) struct BarnShrinker;
 
 impl Shrink for BarnShrinker {
     fn count() -> usize {
-        // The holder of the lock may be allocating.
+        // Another task that reclaims may hold the lock for long: it frees sheaves meanwhile.
         let Some(caches) = Sheaves::get().caches.try_lock() else {
             return 0;
         };

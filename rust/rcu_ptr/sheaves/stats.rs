@@ -80,8 +80,8 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
 
 /// A line per cache, with the names of the slab's own counters if it has them: `free_rcu_sheaf` rcu
 /// sheaves installed, `alloc_sheaf` allocation sheaves installed, `free_rcu_sheaf_fail` objects
-/// that went to the engine, `alloc_miss` allocations that found no sheaf, `nolock_allocs` of these
-/// served by kmalloc_nolock().
+/// that found no sheaf: to the engine, or strays, `alloc_miss` allocations that found no sheaf,
+/// `nolock_allocs` of these served by kmalloc_nolock().
 fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for cache in Sheaves::get().caches.lock().iter() {
         let (n, limits) = (counts(cache), cache.limits.get());

@@ -90,7 +90,7 @@ mod tests {
         all_on_list(400, 4104, 4088)
     }
 
-    /// Objects are removed from the list in pieces of 32, and sorted by kind.
+    /// Objects are removed from the list in pieces of 32 (engine rfc), and sorted by kind.
     #[test]
     fn kinds_take_turns() -> Result {
         [31, 32, 33, 63, 64, 65, 100]
