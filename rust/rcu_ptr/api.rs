@@ -75,7 +75,7 @@ fn misuse_of(object: NonNull<u8>, field: NonNull<u8>) -> Misuse {
 fn check(ptr: *mut u8, field: *mut u8, caller: usize) -> Option<(NonNull<u8>, NonNull<u8>)> {
     if is_sound(ptr, field) {
         // SAFETY: A kernel address, and one less than `MAX_OFFSET` above it, in an object that
-        // begins there.
+        // begins there: none lies at the end of the address space, from where that would wrap.
         return Some(unsafe { (NonNull::new_unchecked(ptr), NonNull::new_unchecked(field)) });
     }
     report_unsound(ptr, field, caller);

@@ -30,7 +30,7 @@ pub(crate) trait KrcpOps: Sync + Sized + 'static {
     /// Counters and gauges, but for those of [`Self::calls()`]. Any context but NMI.
     fn gauges(&self) -> Gauges;
 
-    /// Frees batch `index`, in a worker, after a grace period that started when it was made.
+    /// Frees batch `index`, in a worker, once its grace period has ended.
     fn free_batch(&self, index: usize);
 
     /// Allocates the blocks that are missing, in a worker.

@@ -307,11 +307,10 @@ impl<'a> Table<'a> {
 
     /// Checks an object of a reader. Returns whether it is unchanged.
     fn check_entry(&self, entry: &Entry, generation: u64) -> bool {
-        let check_entry = entry.is_still(generation);
-        self.reused_early
-            .fetch_add(u64::from(!check_entry), Relaxed);
+        let is_intact = entry.is_still(generation);
+        self.reused_early.fetch_add(u64::from(!is_intact), Relaxed);
         self.checks.fetch_add(1, Relaxed);
-        check_entry
+        is_intact
     }
 
     /// Checks every word of the object in slot `i` once. That is too short to detect objects that

@@ -76,7 +76,10 @@ pub(crate) fn at_down_step<R>(step: DownStep, body: &Body<'_>, f: impl FnOnce() 
             false,
         )
     };
-    to_result(state)?;
+    if let Err(error) = to_result(state) {
+        BODY.clear();
+        return Err(error);
+    }
     // A dynamic one has a number of its own.
     let state = match step {
         DownStep::Leaving | DownStep::Dead => state as bindings::cpuhp_state,

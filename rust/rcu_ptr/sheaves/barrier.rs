@@ -74,15 +74,16 @@ pub(super) fn next_seq() -> u64 {
     BARRIER_SEQ.fetch_add(1, Full) + 1
 }
 
-/// Wakes the waiters for a count, for the last pin or for the destruction of a cache.
+/// Wakes the waiters for a count, for the last pin, for sheaves that were closed or for the
+/// destruction of a cache.
 ///
 /// # Context
 ///
 /// Softirq or task. What they wait for was changed with full ordering.
 #[inline]
 pub(super) fn wake() {
-    // ORDERING: Follows the full barrier of the caller, which pairs with that of `wait_until()`:
-    // either this sees the waiter, or the waiter sees the change.
+    // ORDERING: After the full barrier of the context that made the change, which pairs with that
+    // of `wait_until()`: either this sees the waiter, or the waiter sees the change.
     if WAITERS.load(Relaxed) > 0 {
         wait::wake(&BARRIER_SEQ);
     }

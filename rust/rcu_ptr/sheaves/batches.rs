@@ -262,6 +262,10 @@ impl Cache {
             // SAFETY: From `Strays::take()`; their grace periods are over.
             unsafe { self.process_list(list) };
             batch.state.xchg(FREE, Full);
+            if self.lost_strays.load(Relaxed) {
+                // What was lost is not uncounted: waiters look at the batches then.
+                barrier::wake();
+            }
             self.start_batches();
         }
     }
@@ -274,9 +278,7 @@ impl Cache {
         // SAFETY: By the safety requirements of this function.
         if !unsafe { Strays::has_end(list, self.link, gp::cond_resched) } {
             let counted = self.strays_pending.total();
-            // ORDERING: Full, before the wakeup.
-            self.lost_strays.xchg(true, Full);
-            barrier::wake();
+            self.lost_strays.store(true, Relaxed);
             return debug::warn_endless(counted);
         }
         // SAFETY: By the safety requirements of this function.
