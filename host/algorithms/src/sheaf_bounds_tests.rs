@@ -7,7 +7,7 @@ use crate::{
     platform::LocalWord,
     sheaf_model::{hooked, Ctx, Flaw, Memory, Model},
     sheaves::{
-        arm::Deadline,
+        arm::{Deadline, Reaper},
         cursor::{next_slot, DISABLED, NONE},
         double::Marks,
         exchange::{self, CacheCpu},
@@ -388,18 +388,123 @@ fn only_doubles_are_compared() {
     });
 }
 
+/// A reaper, and contexts that set the drain interval while another is at a call of it.
+struct TestReaper<'a> {
+    due: &'a Deadline,
+    now: Cell<u64>,
+    interval: Cell<u64>,
+    /// When it runs; `None`: it is not queued.
+    timer: Cell<Option<u64>>,
+    /// Calls that are still made before `others`.
+    calls: Cell<usize>,
+    /// Intervals, each set by a context of its own.
+    others: RefCell<Vec<u64>>,
+    /// It runs as soon as another context has set its time.
+    runs: bool,
+}
+
+impl TestReaper<'_> {
+    fn set_interval(&self, interval: u64) {
+        self.interval.set(interval);
+        self.due.bring_forward(self);
+    }
+
+    fn called(&self) {
+        let left = self.calls.get();
+        self.calls.set(left.wrapping_sub(1));
+        if left == 0 {
+            for interval in self.others.take() {
+                self.set_interval(interval);
+            }
+            if self.runs {
+                self.timer.set(None);
+            }
+        }
+    }
+}
+
+impl Reaper for TestReaper<'_> {
+    fn now(&self) -> u64 {
+        self.called();
+        self.now.get()
+    }
+
+    fn interval(&self) -> u64 {
+        self.called();
+        self.interval.get()
+    }
+
+    fn queue(&self, delay: u64) {
+        self.called();
+        if self.timer.get().is_none() {
+            self.timer.set(Some(self.now.get().wrapping_add(delay)));
+        }
+    }
+
+    fn modify(&self, delay: u64) {
+        self.called();
+        self.timer.set(Some(self.now.get().wrapping_add(delay)));
+    }
+}
+
+/// Intervals are set at every call that a context makes while it queues the reaper or sets another
+/// interval: the reaper runs within the last of them.
+#[test]
+fn reaper_sees_the_last_interval() {
+    for (calls, runs, queued) in (0..12).flat_map(|calls| {
+        [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(runs, queued)| (calls, runs, queued))
+    }) {
+        for others in [vec![1], vec![300], vec![300, 1], vec![500, 700, 2]] {
+            let due = Deadline::new();
+            let reaper = TestReaper {
+                due: &due,
+                now: Cell::new(1000),
+                interval: Cell::new(600),
+                timer: Cell::new(None),
+                calls: Cell::new(usize::MAX),
+                others: RefCell::new(others),
+                runs,
+            };
+            if queued {
+                due.start(&reaper);
+                reaper.calls.set(calls);
+                reaper.set_interval(400);
+            } else {
+                reaper.calls.set(calls);
+                due.start(&reaper);
+            }
+            let last = reaper.interval.get();
+            assert!(reaper
+                .timer
+                .get()
+                .is_none_or(|at| at <= 1000 + last.min(600)));
+        }
+    }
+}
+
 /// However often an interval is set, the reaper runs no later than it was due.
 #[test]
 fn reaper_is_only_brought_forward() {
     for start in [0, u64::MAX - 50] {
-        let at = |jiffies: u64| start.wrapping_add(jiffies);
         let due = Deadline::new();
-        due.set(at(100));
-        for now in 0..100 {
-            assert!(!due.bring_forward(at(now + 100)));
+        let reaper = TestReaper {
+            due: &due,
+            now: Cell::new(start),
+            interval: Cell::new(100),
+            timer: Cell::new(None),
+            calls: Cell::new(usize::MAX),
+            others: RefCell::new(Vec::new()),
+            runs: false,
+        };
+        due.start(&reaper);
+        let at = |jiffies: u64| Some(start.wrapping_add(jiffies));
+        for now in 0..50 {
+            reaper.now.set(start.wrapping_add(now));
+            reaper.set_interval(100 - now % 2);
         }
-        assert!(due.bring_forward(at(90)));
-        assert!(!due.bring_forward(at(91)));
-        assert!(due.bring_forward(at(89)));
+        assert_eq!(reaper.timer.get(), at(100));
+        reaper.set_interval(20);
+        assert_eq!(reaper.timer.get(), at(69));
     }
 }

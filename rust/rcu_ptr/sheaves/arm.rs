@@ -76,7 +76,19 @@ pub(crate) fn run(cpu: &mut impl Monitored) {
     }
 }
 
-/// When the reaper of a cache is due, in jiffies.
+/// The work item of a cache's reaper. Times are in jiffies.
+pub(crate) trait Reaper {
+    fn now(&self) -> u64;
+    /// The drain interval.
+    fn interval(&self) -> u64;
+    /// Queues the item, unless it is queued.
+    fn queue(&self, delay: u64);
+    /// Queues the item, or changes its delay.
+    fn modify(&self, delay: u64);
+}
+
+/// When the reaper is due. Setting the drain interval only brings it forward, or whoever does so
+/// often would put it off for ever.
 pub(crate) struct Deadline(AtomicLink);
 
 impl Deadline {
@@ -84,24 +96,44 @@ impl Deadline {
         Self(AtomicLink::new(0))
     }
 
-    /// Sets the deadline before the reaper is queued. The caller reads the drain interval again
-    /// afterwards.
-    pub(crate) fn set(&self, at: u64) {
-        // ORDERING: Full: a context that sets a shorter interval sees this deadline, or the caller
-        // sees that interval.
-        self.0.xchg_full(at);
+    /// Queues the reaper.
+    pub(crate) fn start(&self, reaper: &impl Reaper) {
+        let interval = reaper.interval();
+        self.set(reaper.now().wrapping_add(interval));
+        reaper.queue(interval);
+        self.shorten(reaper, interval);
     }
 
-    /// Brings the deadline forward to `at`. Returns `false`, with no change, if it is not later.
-    pub(crate) fn bring_forward(&self, at: u64) -> bool {
+    /// Applies the drain interval to a reaper that is queued.
+    pub(crate) fn bring_forward(&self, reaper: &impl Reaper) {
+        let interval = reaper.interval();
+        let at = reaper.now().wrapping_add(interval);
         let mut due = self.0.load_relaxed();
         while (due.wrapping_sub(at) as i64) > 0 {
             // ORDERING: Full, as in `set()`.
             match self.0.cmpxchg_full(due, at) {
-                Ok(_) => return true,
+                Ok(_) => {
+                    reaper.modify(interval);
+                    return self.shorten(reaper, interval);
+                }
                 Err(now) => due = now,
             }
         }
-        false
+    }
+
+    /// Applies a shorter interval that was set since `interval` was read: whoever set it may have
+    /// found this deadline and changed the timer before the caller did.
+    fn shorten(&self, reaper: &impl Reaper, mut interval: u64) {
+        while reaper.interval() < interval {
+            interval = reaper.interval();
+            self.set(reaper.now().wrapping_add(interval));
+            reaper.modify(interval);
+        }
+    }
+
+    fn set(&self, at: u64) {
+        // ORDERING: Full: a context that sets a shorter interval sees this deadline, or the caller
+        // sees that interval.
+        self.0.xchg_full(at);
     }
 }

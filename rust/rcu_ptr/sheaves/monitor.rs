@@ -266,7 +266,7 @@ impl Sheaves {
                 }
             }
             if cache.reaping.load(Relaxed) {
-                shrink::bring_reaper_forward(&cache);
+                cache.reap_due.bring_forward(&*cache);
             }
         }
     }

@@ -9,6 +9,7 @@
 //! otherwise.
 
 use super::{
+    arm::Reaper,
     barn::{Stock, Surplus},
     cache::{Barn, Cache, CacheRef},
     caches::Caches,
@@ -26,6 +27,7 @@ use crate::{
     },
 };
 use kernel::{
+    ffi::c_ulong,
     prelude::*,
     sync::atomic::{Full, Relaxed},
 };
@@ -45,9 +47,8 @@ pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(
         stock.allow(more);
         (stock.excess(), stock.may_idle())
     });
-    let wq = &Sheaves::get().reclaim_wq;
     if excess != Surplus::default() {
-        cache.trim.queue(wq, 0);
+        cache.trim.queue(&Sheaves::get().reclaim_wq, 0);
     }
     // ORDERING: Full pairs with the exchange of the reaper: either that sees the change, or this
     // sees that the reaper has run.
@@ -55,24 +56,27 @@ pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(
         && (may_idle || barn.with_reserve(|ring| ring.surplus()) > 0)
         && !cache.reaping.xchg(true, Full)
     {
-        let interval = params::drain_jiffies();
-        cache.reap_due.set(jiffies() as u64 + interval as u64);
-        cache.reap.queue(wq, interval);
-        // A shorter interval may have been set before the deadline was.
-        if params::drain_jiffies() < interval {
-            bring_reaper_forward(cache);
-        }
+        cache.reap_due.start(cache);
     }
 }
 
-/// Applies the current drain interval to the reaper, which is queued, unless it is due earlier.
-pub(super) fn bring_reaper_forward(cache: &Cache) {
-    let interval = params::drain_jiffies();
-    if cache
-        .reap_due
-        .bring_forward(jiffies() as u64 + interval as u64)
-    {
-        cache.reap.modify(&Sheaves::get().reclaim_wq, interval);
+impl Reaper for Cache {
+    fn now(&self) -> u64 {
+        jiffies() as u64
+    }
+
+    fn interval(&self) -> u64 {
+        params::drain_jiffies() as u64
+    }
+
+    fn queue(&self, delay: u64) {
+        self.reap
+            .queue(&Sheaves::get().reclaim_wq, delay as c_ulong);
+    }
+
+    fn modify(&self, delay: u64) {
+        self.reap
+            .modify(&Sheaves::get().reclaim_wq, delay as c_ulong);
     }
 }
 
