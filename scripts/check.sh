@@ -329,8 +329,15 @@ check_external()
 	printf '%s\n' 'obj-m := outsider.o' 'ccflags-y := -I$(src)/include' >"$away/Kbuild"
 	make_in "$away" KBUILD_EXTRA_SYMBOLS="$MODULES/Module.symvers" modules
 	has_words "$away/outsider.ko" __rcu_ptr_kvfree __rcu_ptr_kvfree_mightsleep rcu_ptr_barrier
+	mkdir "$away/rust"
+	sed -e "s|\.\./\.\./api|$ROOT/rust/api|" -e 's/rcu_ptr_client_rs/outsider_rs/' \
+		rust/clients/rust/rcu_ptr_client_rs.rs >"$away/rust/outsider_rs.rs"
+	# shellcheck disable=SC2016 # as make is to read it
+	printf '%s\n' 'obj-m := outsider_rs.o' "RCU_PTR := $ROOT" 'include $(RCU_PTR)/rust/api/client.mk' \
+		>"$away/rust/Kbuild"
+	make_in "$away/rust" KBUILD_EXTRA_SYMBOLS="$MODULES/Module.symvers" modules
 	mkdir -p "$MODULES/external"
-	cp "$away/outsider.ko" "$MODULES/external/outsider.ko"
+	cp "$away/outsider.ko" "$away/rust/outsider_rs.ko" "$MODULES/external"
 	arch=$(scenario_arch "${NAMES[0]}")
 	need "$arch"
 	guest_busybox "$arch"
