@@ -511,7 +511,7 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
  * @now_closed: sheaves with objects, closed with interrupts off, whose grace
  *	period is requested at the next tick
  * @now_reuse: objects in the reuse slots of CPUs, for the next allocations
- * @callback_max: the most sheaves that one RCU callback processed
+ * @callback_max: the most sheaves that one RCU callback looked at
  * @freed_twice: objects of which a second copy was found and dropped
  * @reserve: objects that are reserved for allocations that can't sleep
  * @destructed: calls of the destructor that have returned
