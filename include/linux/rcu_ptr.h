@@ -225,12 +225,15 @@ void rcu_ptr_barrier(void);
  *
  * A cache recycles objects without touching the slab: freed ones wait for a
  * grace period in sheaves of up to 56 pointers, and are allocated again from the
- * same sheaves.  Allocation and both ways to free reserve one slot of a sheaf of
- * this CPU, in any context, NMI included, with no lock, no locked instruction and
- * no barrier.
+ * same sheaves.  Allocation and both ways to free are one operation on a word of
+ * this CPU: a slot of a sheaf, or of the few for objects that may be reused at
+ * once; in any context, NMI included, with no lock, no locked instruction and no
+ * barrier.
  *
- * Objects keep their contents from one use to the next, unless @dtor of struct
- * rcu_ptr_cache_args changes them.
+ * An object that is recycled has the contents with which it was freed, except for
+ * a field at @link_offset of struct rcu_ptr_cache_args and what @dtor changes; but
+ * an object may as well be a new one, or zeroed.  Rely only on what @ctor has set
+ * up and users restore.
  */
 struct rcu_ptr_cache;
 struct srcu_struct;
@@ -239,7 +242,7 @@ struct srcu_struct;
  * struct rcu_ptr_cache_args - less common arguments of rcu_ptr_cache_create()
  * @align: alignment of the objects in bytes, a power of two; 0: 8
  * @link_offset: offset of a field of type struct rcu_ptr in the object, a
- *	multiple of 8
+ *	multiple of 8 below 4096
  * @use_link_offset: whether there is one
  * @sheaf_capacity: objects in a sheaf, 1 to 56; 0: by the size of the object
  * @barn_limit: full sheaves to keep per node, up to 65536, and as many empty
@@ -313,8 +316,8 @@ struct rcu_ptr_cache_limits {
  * DEBUG_OBJECTS_FREE or SLUB_DEBUG_ON, objects go back to the slab after their
  * grace period, so that these see each free.
  *
- * Without a field for the link @size may be up to 4088 bytes, with one any
- * that kmem_cache_create() accepts.
+ * Without a field for the link @size may be up to 4088 bytes, with one (in the
+ * first 4096 bytes) any that kmem_cache_create() accepts.
  *
  * As long as a cache exists rcu_ptr.ko can't be unloaded.  Nothing else is
  * affected by a cache that is never destroyed, as long as its SRCU domain exists.
