@@ -37,9 +37,11 @@
 //!    exchange.rs. One that is not used up is closed after a drain interval: `run()` of arm.rs,
 //!    called by monitor.rs.
 //! 4. The grace period starts, with the next tick if interrupts were off: `start_grace_period()`
-//!    and `call()` of reclaim.rs; `CacheIrqWork` of monitor.rs.
-//! 5. It ends: the sheaf is put into the barn, or left to the worker: `SheafCallback`,
-//!    `process_backlog()` and `BarnTransfer` of reclaim.rs.
+//!    and `call()` of reclaim.rs; `CacheIrqWork` of monitor.rs. With an SRCU domain `call()` hands
+//!    sheaves with objects to batches.rs; strays wait there as well.
+//! 5. It ends: the sheaf is put into the barn, or left to the worker (always, in a cache with a
+//!    destructor or after a wait in batches.rs): `SheafCallback`, `process_backlog()` and
+//!    `BarnTransfer` of reclaim.rs.
 //! 6. An allocation sheaf is used up: a full sheaf is installed: `next_object()`, `find_full()` and
 //!    `install()` of exchange.rs.
 //!
