@@ -17,8 +17,9 @@
 //! | [`free_mightsleep()`] | frees a `Box`, without a field, after a grace period | may sleep |
 //! | [`try_free_nolock()`] | as above, if there is room | any context |
 //!
-//! Readers find boxes in an [`RcuSlot`], a [`CacheSlot`] or a [`CacheTable`]; boxes are
-//! [`ForeignOwnable`](kernel::types::ForeignOwnable) too, so an XArray holds them.
+//! Readers find boxes in an [`RcuSlot`], a [`CacheSlot`] or a [`CacheTable`]; [`RcuBox`] and
+//! [`RcuFreeBox`] are [`ForeignOwnable`](kernel::types::ForeignOwnable) too, so an XArray holds
+//! them.
 //!
 //! # Examples
 //!
