@@ -44,17 +44,21 @@ fn free_with_wrong_field(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
 
 /// A user-space address in every call.
 pub(crate) fn user_address() -> Result {
-    expect_splat!("rcu_ptr: .* is no kernel address, leaked", {
-        let user = ptr::without_provenance_mut::<u8>(0x1000);
+    let user = NonNull::new(ptr::without_provenance_mut::<u8>(0x1000)).ok_or(EINVAL)?;
+    let accepted = expect_splat!("rcu_ptr: .* is no kernel address, leaked", {
         // SAFETY: The core rejects the address without accessing it.
         unsafe {
-            core::kvfree(user, user);
-            core::kfree_nolock(user, user);
-            core::call(user, false, never as core::Func);
+            core::kvfree(user.as_ptr(), user.as_ptr());
+            core::kfree_nolock(user.as_ptr(), user.as_ptr());
+            core::kvfree_mightsleep(user);
+            core::call(user.as_ptr(), false, never as core::Func);
             core::call(ptr::null_mut(), true, never as core::Func);
+            core::try_kfree_nolock(user)
         }
     });
     core::barrier();
+    // It is leaked: the caller must not keep it.
+    check!(accepted);
     Ok(())
 }
 

@@ -6,6 +6,7 @@
  */
 #include <linux/bug.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/types.h>
 #include <linux/rcu_ptr.h>
 #include <linux/rcu_ptr_test.h>
@@ -67,6 +68,13 @@ void rcu_ptr_shim_free_null(void)
 	rcu_ptr_kvfree(nothing, f);
 	rcu_ptr_kfree_nolock(nothing, f);
 	rcu_ptr_kvfree_mightsleep(nothing);
+}
+
+/* With preemption enabled: the next preempt_enable() reschedules. */
+void rcu_ptr_shim_set_need_resched(void)
+{
+	set_tsk_need_resched(current);
+	set_preempt_need_resched();
 }
 
 void rcu_ptr_shim_head_on_stack(struct rcu_head *head)

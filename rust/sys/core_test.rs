@@ -109,3 +109,13 @@ pub(crate) fn free_null() {
     // SAFETY: NULL is allowed.
     unsafe { sys::rcu_ptr_shim_free_null() };
 }
+
+/// Has the next preempt_enable() of this task reschedule.
+///
+/// # Context
+///
+/// A task with preemption enabled.
+pub(crate) fn set_need_resched() {
+    // SAFETY: No requirements; it is as if a tick had found another task to run.
+    unsafe { sys::rcu_ptr_shim_set_need_resched() };
+}

@@ -449,6 +449,21 @@ fn is_counted() {
         ]
     );
     let mut state = online(0);
+    let object = object();
+    let linked = Linked::Object {
+        object,
+        field: object,
+    };
+    for pushed in [Push::List, Push::Twice] {
+        // SAFETY: There is room for a field.
+        let got = unsafe { state.push_list(linked, Some(Counter::QueuedNolock)) };
+        assert_eq!(got, pushed);
+    }
+    assert_eq!(
+        counted(&state.stats),
+        [("queued_list", 1), ("queued_nolock", 1)]
+    );
+    let mut state = online(0);
     let fills = [
         BatchFill::Nothing,
         BatchFill::Batch(0),

@@ -12,7 +12,7 @@ use crate::{
     sys::{alloc, core, core_test, cpu, fault, probes, thread, user},
     SLOW,
 };
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use kernel::{prelude::*, str::CString, sync::atomic::Relaxed};
 
 /// Frees objects on one CPU, and waits for some of them.
 #[derive(Clone, Copy)]
@@ -231,6 +231,31 @@ mod tests {
         Ok(())
     }
 
+    /// Memory reclaim is told of the objects of every CPU.
+    #[test]
+    fn shrinker_counts_every_cpu() -> Result {
+        needs!(CONFIG_SHRINKER_DEBUG);
+        let _restore = params::no_drain()?;
+        let objects = 100 * cpu::online().count();
+        let command = CString::try_from_fmt(fmt!(
+            "cat /sys/kernel/debug/shrinker/rcu_ptr-krc-*/count | \
+             awk '{{ n += $2 }} END {{ exit n < {objects} }}'"
+        ))?;
+        let mut counted = false;
+        // Retry if a monitor that was armed before has made a batch of some.
+        for _ in 0..3 {
+            let pool = Pool::new(objects)?;
+            cpu::online().try_for_each(|cpu| cpus::on(cpu, || pool.free(FreeFn::Kvfree, 100)))?;
+            counted = user::sh(&command).is_ok();
+            core::barrier();
+            if counted {
+                break;
+            }
+        }
+        check!(counted);
+        Ok(())
+    }
+
     /// A CPU with an empty block, and nothing else, is left alone by the shrinker: it still has the
     /// block afterwards.
     #[test]
@@ -293,7 +318,7 @@ mod tests {
     /// After memory pressure one refill is delayed; when it has run the next one is not delayed.
     #[test]
     fn pressure_passes() -> Result {
-        let _restore = params::short_pause()?;
+        let restore = params::short_pause()?;
         // A refill that an earlier test has delayed runs first.
         let end = bound::timeout_end();
         let refills = EventCounter::start(|c| c.refills.load(Relaxed))?;
@@ -308,7 +333,11 @@ mod tests {
         }
         // The event comes before the end of the refill.
         thread::sleep(20);
+        drop(restore);
+        let before = refills.count();
         check!(count_delayed_refills()? == 0);
+        // Nor does it wait without the event.
+        check!(bound::soon(|| refills.count() > before));
         Ok(())
     }
 

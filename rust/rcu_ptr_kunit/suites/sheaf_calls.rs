@@ -12,7 +12,7 @@ use crate::{
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, gp, thread, user,
+        core, core_test, cpu, gp, thread, user,
     },
     table::{Alloc, Table, Violations, SIZE},
 };
@@ -231,6 +231,19 @@ mod tests {
             (start, cache.hold_nolock())
         });
         check!(again.is_some_and(|again| again.start() == start));
+        Ok(())
+    }
+
+    /// An allocation at whose end another task has to run returns its object all the same.
+    #[test]
+    fn another_task_has_to_run() -> Result {
+        const OBJECTS: usize = 30;
+        let cache = SheafCache::new(c"rcu_ptr_resched", SIZE, Args::default())?;
+        let mut held = KVec::with_capacity(OBJECTS, GFP_KERNEL)?;
+        for _ in 0..OBJECTS {
+            core_test::set_need_resched();
+            held.push(cache.hold()?, GFP_KERNEL)?;
+        }
         Ok(())
     }
 

@@ -200,6 +200,20 @@ mod tests {
         Ok(())
     }
 
+    /// Without further calls objects of the reserve that were not prefilled are freed.
+    #[test]
+    fn idle_reserve_is_freed() -> Result {
+        let _restore = params::medium_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_idle_reserve", SIZE, cache::own_memory())?;
+        check!(cache.hold_nolock().is_none());
+        check!(bound::soon(|| cache.stats().reserve > 0));
+        check!(bound::within(5 * params::MEDIUM_DRAIN_MSECS, || cache
+            .stats()
+            .reserve
+            == 0));
+        Ok(())
+    }
+
     /// Shrink events count full and empty sheaves; there are few of the latter.
     #[test]
     fn events_tell_full_from_empty() -> Result {
