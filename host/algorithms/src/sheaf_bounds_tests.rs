@@ -403,7 +403,20 @@ struct TestReaper<'a> {
     runs: bool,
 }
 
-impl TestReaper<'_> {
+impl<'a> TestReaper<'a> {
+    /// Not queued; `others` do nothing yet.
+    fn new(due: &'a Deadline, now: u64, interval: u64, others: Vec<u64>, runs: bool) -> Self {
+        Self {
+            due,
+            now: Cell::new(now),
+            interval: Cell::new(interval),
+            timer: Cell::new(None),
+            calls: Cell::new(usize::MAX),
+            others: RefCell::new(others),
+            runs,
+        }
+    }
+
     fn set_interval(&self, interval: u64) {
         self.interval.set(interval);
         self.due.bring_forward(self);
@@ -457,15 +470,7 @@ fn reaper_sees_the_last_interval() {
     }) {
         for others in [vec![1], vec![300], vec![300, 1], vec![500, 700, 2]] {
             let due = Deadline::new();
-            let reaper = TestReaper {
-                due: &due,
-                now: Cell::new(1000),
-                interval: Cell::new(600),
-                timer: Cell::new(None),
-                calls: Cell::new(usize::MAX),
-                others: RefCell::new(others),
-                runs,
-            };
+            let reaper = TestReaper::new(&due, 1000, 600, others, runs);
             if queued {
                 due.start(&reaper);
                 reaper.calls.set(calls);
@@ -488,15 +493,7 @@ fn reaper_sees_the_last_interval() {
 fn reaper_is_only_brought_forward() {
     for start in [0, u64::MAX - 50] {
         let due = Deadline::new();
-        let reaper = TestReaper {
-            due: &due,
-            now: Cell::new(start),
-            interval: Cell::new(100),
-            timer: Cell::new(None),
-            calls: Cell::new(usize::MAX),
-            others: RefCell::new(Vec::new()),
-            runs: false,
-        };
+        let reaper = TestReaper::new(&due, start, 100, Vec::new(), false);
         due.start(&reaper);
         let at = |jiffies: u64| Some(start.wrapping_add(jiffies));
         for now in 0..50 {

@@ -124,8 +124,12 @@ impl Deadline {
     /// Applies a shorter interval that was set since `interval` was read: whoever set it may have
     /// found this deadline and changed the timer before the caller did.
     fn shorten(&self, reaper: &impl Reaper, mut interval: u64) {
-        while reaper.interval() < interval {
-            interval = reaper.interval();
+        loop {
+            let now = reaper.interval();
+            if now >= interval {
+                return;
+            }
+            interval = now;
             self.set(reaper.now().wrapping_add(interval));
             reaper.modify(interval);
         }
