@@ -19,7 +19,6 @@ use crate::{
 use ::core::ptr::NonNull;
 use kernel::{
     prelude::*,
-    str::CString,
     sync::atomic::{Atomic, Relaxed},
 };
 
@@ -258,10 +257,7 @@ impl Workload {
                 debugfs_and_params()?;
                 return Self::Hotplug.run(pool);
             }
-            Self::Command => {
-                let command = CString::try_from_fmt(fmt!("{}", text::sweep_cmd()))?;
-                return user::sh(&command);
-            }
+            Self::Command => return user::sh_fmt(fmt!("{}", text::sweep_cmd())),
         }
         core::barrier();
         Ok(())

@@ -7,7 +7,7 @@ use crate::{
     bound,
     sys::{alloc, thread, user},
 };
-use kernel::{prelude::*, str::CString};
+use kernel::prelude::*;
 
 /// Whether no object waits for a grace period, by the core's statistics. To be called after a
 /// barrier.
@@ -21,10 +21,10 @@ pub(crate) fn nothing_waits() -> bool {
 
 /// Whether the core's statistics of `cpu` match the regular expression `pattern`.
 pub(crate) fn stats_match(cpu: i32, pattern: &str) -> bool {
-    let command = CString::try_from_fmt(fmt!(
+    user::sh_fmt(fmt!(
         "grep -q '^cpu={cpu} .*{pattern}' /sys/kernel/debug/rcu_ptr/stats"
-    ));
-    command.is_ok_and(|command| user::sh(&command).is_ok())
+    ))
+    .is_ok()
 }
 
 /// The number of free pages at some time.

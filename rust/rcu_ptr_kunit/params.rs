@@ -9,12 +9,10 @@ use crate::{
         core, cpu, thread, user,
     },
 };
-use kernel::{prelude::*, str::CString};
+use kernel::prelude::*;
 
 fn set(name: &str, value: u32) -> Result {
-    let command =
-        CString::try_from_fmt(fmt!("echo {value} >/sys/module/rcu_ptr/parameters/{name}"))?;
-    user::sh(&command)
+    user::sh_fmt(fmt!("echo {value} >/sys/module/rcu_ptr/parameters/{name}"))
 }
 
 /// Whether the core was loaded with engine `lockless`.

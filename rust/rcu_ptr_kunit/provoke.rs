@@ -126,6 +126,14 @@ pub(crate) fn expect_warning<R>(warned: &AtomicBool, what: &str, body: impl FnOn
     expect_splat!(what, body())
 }
 
+/// Whether the core has warned about a list that is broken.
+static BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// Calls `body`, in which a list breaks, as one of its objects is queued again.
+pub(crate) fn broken_list<R>(body: impl FnOnce() -> R) -> R {
+    expect_warning(&BROKEN, "rcu_ptr: a list of .* objects is broken", body)
+}
+
 /// Objects that are passed to a thread.
 struct Three(NonNull<u8>, NonNull<u8>, NonNull<u8>);
 

@@ -4,7 +4,7 @@
 //! Kernel threads see no file system, but module init does. Both may sleep.
 
 use ::core::{ptr, slice};
-use kernel::{bindings, prelude::*};
+use kernel::{bindings, fmt, prelude::*, str::CString};
 
 /// Runs `/bin/sh -c command` and waits for it.
 ///
@@ -40,6 +40,11 @@ pub(crate) fn sh(command: &CStr) -> Result {
         return Err(EIO);
     }
     Ok(())
+}
+
+/// As [`sh()`], for a command that is formatted.
+pub(crate) fn sh_fmt(command: fmt::Arguments<'_>) -> Result {
+    sh(&CString::try_from_fmt(command)?)
 }
 
 /// The contents of a file.

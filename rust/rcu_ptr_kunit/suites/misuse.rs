@@ -12,23 +12,13 @@ use crate::{
     provoke::{self, with_head, CALLED},
     sys::{alloc, alloc::Source, core, core::Head, cpu, thread, user},
 };
-use ::core::sync::atomic::AtomicBool;
 use kernel::{
     prelude::*,
-    str::CString,
     sync::atomic::{Atomic, Relaxed},
 };
 
 /// Whether the core has given its warning about an object that is queued twice.
 static WARNED_TWICE: Atomic<i32> = Atomic::new(0);
-
-/// Whether it has warned about a list that is broken.
-static BROKEN: AtomicBool = AtomicBool::new(false);
-
-/// Calls `f`, in which a list breaks, as one of its objects is queued again.
-pub(super) fn breaks_a_list<R>(f: impl FnOnce() -> R) -> R {
-    provoke::expect_warning(&BROKEN, "rcu_ptr: a list of .* objects is broken", f)
-}
 
 /// A callback that calls the barrier, which must return.
 ///
@@ -127,11 +117,10 @@ fn list_without_an_end(free_fn: FreeFn) -> Result {
 fn leaks(right: &str, f: impl FnOnce() -> Result) -> Result {
     user::sh(c"grep ^sum /sys/kernel/debug/rcu_ptr/stats >/tmp/misused")?;
     f()?;
-    let command = CString::try_from_fmt(fmt!(
+    user::sh_fmt(fmt!(
         "grep ^sum /sys/kernel/debug/rcu_ptr/stats | cat /tmp/misused - | tr ' ' '\n' | \
          awk -F= '{{ n[$1] = $2 - n[$1] }} END {{ exit !(n[\"leaked\"] {right}) }}'"
-    ))?;
-    user::sh(&command)
+    ))
 }
 
 /// Skip reason.
@@ -200,7 +189,7 @@ mod tests {
     #[test]
     fn queued_again_later() -> Result {
         skip_if!(cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD), SEEN_FIRST);
-        breaks_a_list(|| {
+        provoke::broken_list(|| {
             leaks(">= 6", || {
                 FreeFn::FREES.into_iter().try_for_each(list_without_an_end)
             })

@@ -12,7 +12,7 @@ use crate::{
     sys::{alloc, core, core_test, cpu, fault, probes, thread, user},
     SLOW,
 };
-use kernel::{prelude::*, str::CString, sync::atomic::Relaxed};
+use kernel::{prelude::*, sync::atomic::Relaxed};
 
 /// Frees objects on one CPU, and waits for some of them.
 #[derive(Clone, Copy)]
@@ -237,16 +237,19 @@ mod tests {
         needs!(CONFIG_SHRINKER_DEBUG);
         let _restore = params::no_drain()?;
         let objects = 100 * cpu::online().count();
-        let command = CString::try_from_fmt(fmt!(
-            "cat /sys/kernel/debug/shrinker/rcu_ptr-krc-*/count | \
-             awk '{{ n += $2 }} END {{ exit n < {objects} }}'"
-        ))?;
+        let is_counted = || {
+            user::sh_fmt(fmt!(
+                "cat /sys/kernel/debug/shrinker/rcu_ptr-krc-*/count | \
+                 awk '{{ n += $2 }} END {{ exit n < {objects} }}'"
+            ))
+            .is_ok()
+        };
         let mut counted = false;
         // Retry if a monitor that was armed before has made a batch of some.
         for _ in 0..3 {
             let pool = Pool::new(objects)?;
             cpu::online().try_for_each(|cpu| cpus::on(cpu, || pool.free(FreeFn::Kvfree, 100)))?;
-            counted = user::sh(&command).is_ok();
+            counted = is_counted();
             core::barrier();
             if counted {
                 break;

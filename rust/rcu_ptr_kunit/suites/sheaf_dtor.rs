@@ -3,12 +3,12 @@
 //! The destructor of a cache: it runs once for each use of an object, after the grace period and
 //! before the next use, on every path; and objects that destructors free.
 
-use super::{misuse::breaks_a_list, sheaf_calls, sheaf_memory::alloc_then_free};
+use super::{sheaf_calls, sheaf_memory::alloc_then_free};
 use crate::{
     bound,
     callback::Gate,
     cpus::{self, Down},
-    params,
+    params, provoke,
     sys::{
         alloc,
         cache::{self, Args, Handle, SheafCache},
@@ -322,7 +322,7 @@ mod tests {
         for _ in 0..OBJECTS {
             nodes.push(list(&cache, &ctx, 1)?, GFP_KERNEL)?;
         }
-        breaks_a_list(|| {
+        provoke::broken_list(|| {
             fault::fail_alloc(1, u64::MAX);
             cpu::irqs_off(|| {
                 for &node in Iterator::chain(nodes.iter(), &nodes[OBJECTS - 2..OBJECTS - 1]) {

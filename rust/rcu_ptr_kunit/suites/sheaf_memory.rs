@@ -50,6 +50,14 @@ fn is_back(cache: &SheafCache) -> bool {
     stats.slab_allocs > 0 && all_back(&stats)
 }
 
+/// A cache whose reserve has objects that were not prefilled.
+fn with_surplus(name: &CStr) -> Result<SheafCache> {
+    let cache = SheafCache::new(name, SIZE, cache::own_memory())?;
+    check!(cache.hold_nolock().is_none());
+    check!(bound::soon(|| cache.stats().reserve > 0));
+    Ok(cache)
+}
+
 /// Allocates `n` objects, and frees them after a grace period.
 pub(super) fn alloc_then_free(cache: &SheafCache, n: usize) -> Result {
     cache.hold_many(n).map(drop)
@@ -190,9 +198,7 @@ mod tests {
     #[test]
     fn shrinker_frees_unreserved_objects() -> Result {
         let _restore = params::no_drain()?;
-        let cache = SheafCache::new(c"rcu_ptr_unpromised", SIZE, cache::own_memory())?;
-        check!(cache.hold_nolock().is_none());
-        check!(bound::soon(|| cache.stats().reserve > 0));
+        let cache = with_surplus(c"rcu_ptr_unpromised")?;
         // Wait for the end of the refill.
         thread::sleep(20);
         params::shrink()?;
@@ -204,9 +210,7 @@ mod tests {
     #[test]
     fn idle_reserve_is_freed() -> Result {
         let _restore = params::medium_drain()?;
-        let cache = SheafCache::new(c"rcu_ptr_idle_reserve", SIZE, cache::own_memory())?;
-        check!(cache.hold_nolock().is_none());
-        check!(bound::soon(|| cache.stats().reserve > 0));
+        let cache = with_surplus(c"rcu_ptr_idle_reserve")?;
         check!(bound::within(5 * params::MEDIUM_DRAIN_MSECS, || cache
             .stats()
             .reserve
