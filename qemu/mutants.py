@@ -110,8 +110,8 @@ def _check(found, is_all):
     bad = 0
     for mutant in found:
         why = apply(mutant, ROOT, "--check")
-        if not why and mutants.ambiguous(mutant.diff, ROOT):
-            why = f"'{mutants.ambiguous(mutant.diff, ROOT)}' fits in more than one place"
+        if not why and (hunk := mutants.ambiguous(mutant.diff, ROOT)):
+            why = f"'{hunk}' fits in more than one place"
         unknown = mutant.unknown()
         bad += bool(why or unknown)
         if why:

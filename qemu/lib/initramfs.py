@@ -23,8 +23,9 @@ LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib/llvm-*/lib")
 def pack(path, scenario, files):
     """Writes an initramfs with busybox and these files: (name, bytes), or with a mode. The same files give the same
     archive, at any time and place."""
-    with tempfile.TemporaryDirectory(prefix="rcu_ptr-initramfs-") as name:
-        root = pathlib.Path(name)
+    command = [base.program(["cpio"], "cpio"), "--create", "--format=newc", "--owner=+0:+0", "--reproducible", "--quiet"]
+    with tempfile.TemporaryDirectory(prefix="rcu_ptr-initramfs-") as tree:
+        root = pathlib.Path(tree)
         for folder in FOLDERS:
             (root / folder).mkdir()
         (root / "bin/sh").symlink_to("busybox")
@@ -40,8 +41,8 @@ def pack(path, scenario, files):
             os.utime(entry, (0, 0), follow_symlinks=False)
         with open(path, "wb") as out:
             names = "".join(f"{entry.relative_to(root)}\n" for entry in entries)
-            done = subprocess.run([base.program(["cpio"], "cpio"), "--create", "--format=newc", "--owner=+0:+0", "--reproducible", "--quiet"],
-                                  cwd=root, input=names.encode(), stdout=out, stderr=subprocess.PIPE, check=False)
+            done = subprocess.run(command, cwd=root, input=names.encode(), stdout=out, stderr=subprocess.PIPE,
+                                  check=False)
         if done.returncode:
             raise SetupError(f"cpio can't write {path}: {done.stderr.decode(errors='replace').strip()}")
 

@@ -170,7 +170,7 @@ impl Sweep {
         core.complete += usize::from(left == 0);
         core.short += usize::from(left > wanted.most);
         if left > 0 {
-            let miss_reason = if left > wanted.most {
+            let reason = if left > wanted.most {
                 "too many"
             } else {
                 wanted.reason
@@ -181,7 +181,7 @@ impl Sweep {
                 function.insns.len(),
                 wanted.most,
                 self.code.name(function),
-                miss_reason
+                reason
             );
         }
     }
@@ -195,9 +195,9 @@ impl Sweep {
                 let is = |&insn: &usize| self.miss_reason(number, insn).is_some_and(wanted);
                 function.insns.clone().filter(is).count()
             };
-            let refused = count(|w| w == MissReason::NoBreakpoint);
-            if refused > 0 {
-                pr_info!("sweep: {} of {} refused in {}\n", refused, all, name);
+            let unarmed = count(|w| w == MissReason::NoBreakpoint);
+            if unarmed > 0 {
+                pr_info!("sweep: {} of {} refused in {}\n", unarmed, all, name);
             }
             if count(|w| w == MissReason::Unreached) > 0 {
                 pr_info!("sweep: never run by the workload: {} ({})\n", name, all);

@@ -144,7 +144,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
 ///
 /// # Safety
 ///
-/// `object` is a live object of `cache` that nobody else can access.
+/// `object` is a live object of `cache` to which no other context has access.
 #[inline(always)]
 pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> Freed {
     fastpath::free(Here::new(cache, pin), object.as_ptr().expose_provenance())
