@@ -131,7 +131,7 @@ check_kerneldoc()
 
 check_modules()
 {
-	local bare=$ROOT/build/bare
+	local bare=$ROOT/build/bare runner=$ROOT/build/runner
 
 	build_modules "${NAMES[0]}" "$KDIR_OF_SCENARIO" "$MODULES"
 	[ -n "$(find "$MODULES" -name rcu_ptr.ko)" ] || { echo "there is no rcu_ptr.ko"; return 1; }
@@ -141,6 +141,11 @@ check_modules()
 	no_warnings "$bare/build.log"
 	has_words "$bare/Module.symvers" __rcu_ptr_kvfree
 	! grep RCU_PTR_TEST "$bare/Module.symvers"
+	# The suites as kernels without KUnit run them.
+	build_modules "${NAMES[0]}" "$KDIR_OF_SCENARIO" "$runner" RCU_PTR_RUNNER=y \
+		RCU_PTR_ONLY="rcu_ptr rcu_ptr_kunit"
+	no_warnings "$runner/build.log"
+	[ -n "$(find "$runner" -name suites_generated.rs)" ] || { echo "there are no generated suites"; return 1; }
 }
 
 no_warnings()

@@ -57,6 +57,23 @@ class Elf(unittest.TestCase):
         self.assertEqual(why_not_static(b"#!/bin/sh", "x86_64"), "is not a 64-bit ELF program")
 
 
+class Suites(unittest.TestCase):
+    """What runner.awk makes of the suites for kernels without KUnit."""
+
+    def test_lines_are_found_again(self):
+        folder = QEMU.parent / "rust/rcu_ptr_kunit"
+        files = sorted(path for path in (folder / "suites").glob("*.rs") if path.name != "mod.rs")
+        done = subprocess.run(["awk", "-f", folder / "runner.awk", *files], text=True, capture_output=True, check=True)
+        lines = done.stdout.splitlines()
+        sources = re.search(r"SOURCES: .*? = &\[(.*)\];", done.stdout)[1]
+        starts = {name: int(before) for before, name in re.findall(r'\((\d+), "([^"]+)"\)', sources)}
+        self.assertEqual(list(starts), [path.name for path in files])
+        for path in files:
+            for number, line in enumerate(path.read_text().splitlines()):
+                if "check!(" in line:
+                    self.assertEqual(lines[starts[path.name] + number], line)
+
+
 class Plans(unittest.TestCase):
     def test_names(self):
         plan = Plan("# c\ninsmod a.ko x=1\nsh t.sh # c\n\ninsmod a.ko\nkmemleak\n", "p")

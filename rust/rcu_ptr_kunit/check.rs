@@ -13,22 +13,10 @@ pub(crate) use crate::sys::kunit::skip as mark_skipped;
 use kernel::prelude::*;
 
 /// Fails the case if the condition is false, by returning an error from its function.
-#[cfg(not(RCU_PTR_RUNNER))]
 macro_rules! check {
     ($condition:expr $(,)?) => {
         if !$condition {
             return $crate::check::failed(::core::file!(), ::core::line!(), stringify!($condition));
-        }
-    };
-}
-
-/// The variant for runner.awk, which concatenates the suites; `FILE` and `BEGIN` are the original
-/// file and its first line.
-#[cfg(RCU_PTR_RUNNER)]
-macro_rules! check {
-    ($condition:expr $(,)?) => {
-        if !$condition {
-            return $crate::check::failed(FILE, ::core::line!() - BEGIN, stringify!($condition));
         }
     };
 }
@@ -44,7 +32,9 @@ pub(crate) const CHECKED_OR_ZEROED: &CStr = c"this kernel checks or zeroes what 
 /// # Errors
 ///
 /// Always.
-pub(crate) fn failed<T>(file: &str, line: u32, condition: &str) -> Result<T> {
+pub(crate) fn failed<T>(file: &'static str, line: u32, condition: &str) -> Result<T> {
+    #[cfg(RCU_PTR_RUNNER)]
+    let (file, line) = crate::runner::original(file, line);
     err(fmt!("    # ASSERTION FAILED at {file}:{line}\n"));
     err(fmt!("    Expected {condition} to be true, but is false\n"));
     Err(EINVAL)

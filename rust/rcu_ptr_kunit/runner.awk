@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Generates the suites for runner.rs, for kernels without KUnit: concatenates all files, each as a
-# module with a table of its cases, in the place of #[kunit_tests].
+# module with a table of its cases, in the place of #[kunit_tests], and a table of the files.
 
 FNR == 1 {
 	end_file()
@@ -11,8 +11,7 @@ FNR == 1 {
 	sub(/\.rs$/, "", name)
 	cases = suite = ""
 	emit("pub(super) mod " name " {")
-	# The number of lines before this file.
-	begin = lines
+	sources = sources "(" lines ", \"" file "\"), "
 }
 
 {
@@ -27,8 +26,7 @@ FNR == 1 {
 }
 
 /^mod tests \{/ {
-	emit("const FILE: &str = \"" file "\"; const BEGIN: u32 = " begin "; " \
-		"pub(crate) mod tests { use crate::runner::{Case, Suite};")
+	emit("pub(crate) mod tests { use crate::runner::{Case, Suite};")
 	next
 }
 
@@ -58,6 +56,7 @@ suite != "" && /^}/ {
 END {
 	end_file()
 	emit("pub(super) static SUITES: &[crate::runner::Suite] = &[" suites "];")
+	emit("pub(super) static SOURCES: &[(u32, &str)] = &[" sources "];")
 }
 
 function emit(line)

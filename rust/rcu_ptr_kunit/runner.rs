@@ -3,7 +3,10 @@
 //! Runs the suites on kernels without KUnit, such as those of distributions, and reports in KTAP as
 //! KUnit does. The suites are the same source; runner.awk generates their tables.
 
-use crate::{suites::SUITES, sys::runner as sys};
+use crate::{
+    suites::{SOURCES, SUITES},
+    sys::runner as sys,
+};
 use kernel::{
     fmt,
     prelude::*,
@@ -45,6 +48,18 @@ impl<T> CaseResult for Result<T> {
 /// Converts the return value of a case, for the tables.
 pub(crate) fn succeeded(returned: impl CaseResult) -> bool {
     returned.is_good()
+}
+
+/// The file and line of a suite that runner.awk took a line of its output from. Lines of other
+/// files stay.
+///
+/// An entry of `SOURCES` has the number of lines before its file.
+pub(crate) fn original(file: &'static str, line: u32) -> (&'static str, u32) {
+    if !file.ends_with("/suites_generated.rs") {
+        return (file, line);
+    }
+    let source = SOURCES.iter().rfind(|(before, _)| *before < line);
+    source.map_or((file, line), |(before, name)| (*name, line - *before))
 }
 
 /// The state of the running case.
