@@ -6,9 +6,11 @@ broken, lines 'KEY: VALUE', and the diff follow:
 
     scenario: BASE                      the kernel; several names make several runs
     engine: rfc                         the engine of the core
-    tests: rcu_ptr_reader.blocks        the KUnit cases that run, a glob, of one module
+    tests: rcu_ptr_reader.blocks        the KUnit cases that run, a glob, of one module; then parameters of
+                                        this module
     plan: sh rcu_ptr_debugfs.sh         instead of 'engine' and 'tests': a step of a plan, see plan.py
-    red: rcu_ptr_reader.blocks          a SUITE.CASE, a glob, that has to fail
+    red: rcu_ptr_reader.blocks          a SUITE.CASE, a glob, that has to fail; with neither 'red' nor
+                                        'splat' it is that of 'tests'
     splat: REGEX                        a report that the kernel has to print, or a message that an
                                         announced one is missing: expect-splat '...' came 0 times
     may: REGEX                          a report that may be printed as well
@@ -20,8 +22,8 @@ broken, lines 'KEY: VALUE', and the diff follow:
                                         'red' is a test that it reports as failed
     always: WHY                         .ci/run runs it before all others
 
-At least one 'red' or 'splat' is needed; 'plan', 'red', 'splat' and 'may' may be repeated. Nothing else
-may fail. With 'end', cases that did not complete count as red: SUITE.after_CASE.
+With 'plan' and 'host' at least one 'red' or 'splat' is needed; 'plan', 'red', 'splat' and 'may' may be
+repeated. Nothing else may fail. With 'end', cases that did not complete count as red: SUITE.after_CASE.
 """
 
 import fnmatch
@@ -111,8 +113,10 @@ class Mutant:
         self.host = self._once.get("host", "")
         self.always = "always" in self._once
         self.scenarios = [] if self.host else self._once.get("scenario", "BASE").split()
+        # The glob of the cases that run, and parameters of their module.
+        self._tests = self._once.get("tests", "").split()
         # Globs of the cases that have to fail.
-        self.red = self._often["red"]
+        self.red = self._often["red"] or ([] if self._often["splat"] else self._tests[:1])
         # '', 'panic' or 'hang'.
         self.end = self._once.get("end", "")
         # Parameters of the kernel.
@@ -150,7 +154,7 @@ class Mutant:
             wrong("there is no diff")
         if not self.what:
             wrong("write in '# ...' what is broken")
-        if not self._often["red"] and not self._often["splat"]:
+        if not self.red and not self._often["splat"]:
             wrong("neither 'red' nor 'splat' names what has to detect it")
         if self.host:
             if set(self._once) - {"host", "always"} or self._often["plan"] or not self.red:
@@ -169,10 +173,10 @@ class Mutant:
                 wrong(f"'{pattern}' is no regular expression: {error}")
 
     def _steps(self):
-        tests = self._once["tests"]
+        tests, *params = self._tests
         module = "nmi_sweep" if tests.split(".")[0] == expected.SWEPT else "rcu_ptr_kunit"
-        return [f"insmod rcu_ptr.ko engine={self._once['engine']}", f"tests {tests}", f"insmod {module}.ko",
-                f"rmmod {module}", "rmmod rcu_ptr"]
+        return [f"insmod rcu_ptr.ko engine={self._once['engine']}", f"tests {tests}",
+                " ".join([f"insmod {module}.ko", *params]), f"rmmod {module}", "rmmod rcu_ptr"]
 
     def unknown(self):
         """Errors for tests in the header that do not exist, or that its plan does not run."""

@@ -72,26 +72,30 @@ class Header(unittest.TestCase):
         self.assertEqual(mutant("red: rcu_ptr_a.x").plan,
                          "insmod rcu_ptr.ko engine=rfc\ntests rcu_ptr_a.*\ninsmod rcu_ptr_kunit.ko\n"
                          "rmmod rcu_ptr_kunit\nrmmod rcu_ptr\n")
-        sweep = Mutant("# Wrong.\nengine: rfc\ntests: rcu_ptr_sweep.calls\nred: x.y\n" + DIFF, "name")
-        self.assertEqual(sweep.plan.splitlines()[2:4], ["insmod nmi_sweep.ko", "rmmod nmi_sweep"])
+        sweep = Mutant("# Wrong.\nengine: rfc\ntests: rcu_ptr_sweep.calls a=1 b=2\n" + DIFF, "name")
+        self.assertEqual(sweep.plan.splitlines()[1:4],
+                         ["tests rcu_ptr_sweep.calls", "insmod nmi_sweep.ko a=1 b=2", "rmmod nmi_sweep"])
 
     def test_usual_values(self):
         broken = mutant("red: rcu_ptr_a.x")
         self.assertEqual((broken.scenarios, broken.end, broken.boot, broken.timeout, broken.what),
                          (["BASE"], "", [], None, ["Frees early."]))
 
+    def test_red(self):
+        for lines, red in (((), ["rcu_ptr_a.*"]), (("red: rcu_ptr_a.x",), ["rcu_ptr_a.x"]), (("splat: BUG",), [])):
+            self.assertEqual(mutant(*lines).red, red)
+
     def test_wrong_ones(self):
-        for lines in ([], ["red: a", "reed: b"], ["red: a", "engine: lockless"], ["splat: ("],
+        for lines in (["red: a", "reed: b"], ["red: a", "engine: lockless"], ["splat: ("],
                       ["red: a", "end: boom"], ["red: a", "timeout: soon"], ["red: a", "plan: kmemleak"],
                       ["red: a", "nonsense"]):
             with self.subTest(lines), self.assertRaises(SetupError):
                 mutant(*lines)
 
-    def test_needs_text_and_diff(self):
-        with self.assertRaises(SetupError):
-            Mutant("engine: rfc\ntests: a\nred: a\n" + DIFF, "name")
-        with self.assertRaises(SetupError):
-            Mutant(HEAD + "red: a\n", "name")
+    def test_incomplete_ones(self):
+        for text in ("engine: rfc\ntests: a\n" + DIFF, HEAD, "# Wrong.\nplan: sh a.sh\n" + DIFF):
+            with self.subTest(text), self.assertRaises(SetupError):
+                Mutant(text, "name")
 
 
 class Files(unittest.TestCase):
