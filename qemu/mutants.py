@@ -20,11 +20,9 @@ import filecmp
 import fnmatch
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
 from lib import base, report
@@ -52,8 +50,6 @@ def _arguments():
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants, globs; otherwise all")
     parser.add_argument("--check", action="store_true",
                         help="only check that all patches are complete, apply, and name existing tests")
-    parser.add_argument("--refit", action="store_true",
-                        help="rewrite patches that do not apply because lines around them have changed")
     parser.add_argument("--always", action="store_true", help="only those with the key 'always'")
     parser.add_argument("--not-always", action="store_true", help="only those without it")
     parser.add_argument("--until", type=float, metavar="EPOCH",
@@ -97,60 +93,22 @@ def _load(args):
     return found
 
 
-def apply(mutant, tree, *options):
-    """Applies a patch. Returns git's error, or nothing."""
-    # A repository around the tree must not matter.
-    where = dict(os.environ, GIT_CEILING_DIRECTORIES=str(tree.parent))
-    done = subprocess.run(["git", "apply", *options, "-"], cwd=tree, env=where, input=mutant.diff,
-                          capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else (done.stderr or "git apply failed").strip()
-
-
 def _check(found, is_all):
     bad = 0
     for mutant in found:
-        why = apply(mutant, ROOT, "--check")
-        if not why and (hunk := mutants.ambiguous(mutant.diff, ROOT)):
-            why = f"'{hunk}' fits in more than one place"
-        unknown = mutant.unknown()
-        bad += bool(why or unknown)
-        if why:
-            print(f"{mutant.where} does not apply any more: update it\n{why}")
-        for text in unknown:
+        problems = mutant.unknown()
+        try:
+            mutant.broken(ROOT)
+        except SetupError as error:
+            problems.append(str(error))
+        bad += bool(problems)
+        for text in problems:
             print(f"{mutant.where}: {text}")
     for kind in ("rfc", "lockless", "sheaf", "runner"):
         if is_all and not any(m.always and m.name.startswith(kind) for m in found):
             print(f"no mutant {kind}-* has 'always': .ci/run would not try one")
             bad += 1
     print(f"{len(found) - bad} of {len(found)} mutants apply and name their tests")
-    return 1 if bad else 0
-
-
-def _refit(found):
-    bad = 0
-    for mutant in found:
-        if not apply(mutant, ROOT, "--check") and not mutants.ambiguous(mutant.diff, ROOT):
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            for name in set(re.findall(r"^--- a/(.*)", mutant.diff, re.M)):
-                for side in ("a", "b"):
-                    path = pathlib.Path(folder, side, name)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(ROOT / name, path)
-            why = apply(mutant, pathlib.Path(folder, "b"), "-C1")
-            if why:
-                print(f"{mutant.where}: has to be updated by hand\n{why}")
-                bad += 1
-                continue
-            for context in range(1, 20):
-                diff = subprocess.run(["git", "diff", "--no-index", "--no-prefix", f"-U{context}", "a", "b"],
-                                      cwd=folder, capture_output=True, text=True, check=False).stdout
-                if not mutants.ambiguous(diff, ROOT):
-                    break
-        diff = re.sub(r"^(?:diff|index) .*\n", "", diff, flags=re.M)
-        text = read(ROOT / mutant.file)
-        (ROOT / mutant.file).write_text(text.replace(mutant.diff.strip("\n"), diff.strip("\n")), encoding="utf-8")
-        print(f"{mutant.where}: rewritten")
     return 1 if bad else 0
 
 
@@ -190,9 +148,14 @@ class Tree:
         _make_same(self._clean, self.folder, self._names)
 
     def break_by(self, mutant):
-        """Breaks it in this way only. Returns git's error, or nothing."""
+        """Breaks it in this way only. Returns why that is not possible, or nothing."""
         self.refresh()
-        return apply(mutant, self.folder)
+        try:
+            for name, text in mutant.broken(self.folder).items():
+                (self.folder / name).write_text(text, encoding="utf-8")
+        except SetupError as error:
+            return str(error)
+        return ""
 
     def build(self, scenario, kdir, log):
         """Builds the modules. Returns {name: content}, or None if they can't be built."""
@@ -502,8 +465,6 @@ def _work(args):
         return 0
     if args.check:
         return _check(found, not args.names)
-    if args.refit:
-        return _refit(found)
     return _run(args, found)
 
 

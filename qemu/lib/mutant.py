@@ -24,6 +24,10 @@ broken, lines 'KEY: VALUE', and the diff follow:
 
 With 'plan' and 'host' at least one 'red' or 'splat' is needed; 'plan', 'red', 'splat' and 'may' may be
 repeated. Nothing else may fail. With 'end', cases that did not complete count as red: SUITE.after_CASE.
+
+A diff is that of git without what is not needed: '--- a/FILE', '@@' between the hunks of a file, and lines
+with '-', '+' and ' '. A hunk has lines with ' ' only if those with '-' are not enough: together they have to
+be in the file once.
 """
 
 import fnmatch
@@ -38,8 +42,9 @@ from .scenario import parse_settings
 
 BEGIN = re.compile(r"^== ([a-z0-9]+(?:-[a-z0-9]+)*)$")
 LINE = re.compile(r"^([a-z]+): (\S.*)$")
-# Lines that git would ignore in a patch are errors.
-DIFF = re.compile(r"diff |index |[-+ @\\]|$")
+FILE = "--- a/"
+# Lines of a diff by git that are not used.
+UNUSED = ("diff ", "index ", "+++ b/")
 ONCE = ("scenario", "engine", "tests", "end", "boot", "machine", "timeout", "host", "always")
 OFTEN = ("plan", "red", "splat", "may")
 ENDS = ("panic", "hang")
@@ -70,23 +75,21 @@ def of_file(text, file):
     return [Mutant("\n".join(lines) + "\n", name, file, number) for name, number, lines in found]
 
 
-def ambiguous(diff, tree):
-    """Returns the head of a hunk whose old lines stand more than once in their file, or nothing: such a hunk may be
-    applied in a wrong place."""
-    name = head = ""
-    blocks = {}
-    for line in diff.splitlines():
-        if line.startswith("--- a/"):
-            name = line[len("--- a/"):]
-        elif line.startswith("@@ "):
-            head = line
-        elif name and line[:1] in (" ", "-"):
-            blocks[name, head] = blocks.get((name, head), "\n") + line[1:] + "\n"
-    for (name, head), block in blocks.items():
-        text = "\n" + read(tree / name)
-        if text.find(block, text.find(block) + 1) > 0:
-            return head
-    return ""
+def _hunks(lines, file, number):
+    """[FILE, its old lines, its new lines, where it is] of each hunk of a diff, which begins in line `number`."""
+    hunks, name = [], ""
+    for at, line in enumerate(lines, number):
+        if line.startswith(UNUSED):
+            continue
+        if line.startswith((FILE, "@@")):
+            name = line.removeprefix(FILE) if line.startswith(FILE) else name
+            hunks.append([name, "\n", "\n", f"{file}:{at}"])
+        elif hunks and line[:1] in (" ", "-", "+", ""):
+            hunks[-1][1] += line[1:] + "\n" if line[:1] != "+" else ""
+            hunks[-1][2] += line[1:] + "\n" if line[:1] != "-" else ""
+        else:
+            raise SetupError(f"{file}:{at}: '{line}': in a diff")
+    return [hunk for hunk in hunks if hunk[1] != hunk[2]]
 
 
 class Mutant:
@@ -94,21 +97,15 @@ class Mutant:
 
     def __init__(self, text, name, file="-", number=0):
         self.name = name
-        self.file = file
         self.where = f"{file}:{number}: {name}"
         self.what = []
         self._once = {}
         self._often = {key: [] for key in OFTEN}
-        lines = text.splitlines()
+        lines = text.rstrip("\n").splitlines()
         header = next((i for i, line in enumerate(lines) if line.startswith(("diff ", "--- "))), len(lines))
-        for i, line in enumerate(lines):
-            at = f"{file}:{number + 1 + i}"
-            if i < header:
-                self._take(line.rstrip(), at)
-            elif not DIFF.match(line):
-                raise SetupError(f"{at}: '{line}': in a diff")
-        # With its line numbers in the file, which git's messages have.
-        self.diff = "\n" * (number + header) + "\n".join(lines[header:]).rstrip("\n") + "\n"
+        for at, line in enumerate(lines[:header], number + 1):
+            self._take(line.rstrip(), f"{file}:{at}")
+        self._hunks = _hunks(lines[header:], file, number + 1 + header)
         # A command on the host, or ''.
         self.host = self._once.get("host", "")
         self.always = "always" in self._once
@@ -150,7 +147,7 @@ class Mutant:
     def _check(self):
         def wrong(what):
             raise SetupError(f"{self.where}: {what}")
-        if not self.diff.strip():
+        if not self._hunks:
             wrong("there is no diff")
         if not self.what:
             wrong("write in '# ...' what is broken")
@@ -177,6 +174,17 @@ class Mutant:
         module = "nmi_sweep" if tests.split(".")[0] == expected.SWEPT else "rcu_ptr_kunit"
         return [f"insmod rcu_ptr.ko engine={self._once['engine']}", f"tests {tests}",
                 " ".join([f"insmod {module}.ko", *params]), f"rmmod {module}", "rmmod rcu_ptr"]
+
+    def broken(self, tree):
+        """{FILE: its text with this mutant}; a SetupError if a hunk does not fit, or in more than one place."""
+        texts = {}
+        for name, old, new, where in self._hunks:
+            text = texts.get(name) or "\n" + read(tree / name)
+            at = text.find(old)
+            if at < 0 or text.find(old, at + 1) >= 0:
+                raise SetupError(f"{where}: these lines are {'not' if at < 0 else 'more than once'} in {name}")
+            texts[name] = text[:at] + new + text[at + len(old):]
+        return {name: text[1:] for name, text in texts.items()}
 
     def unknown(self):
         """Errors for tests in the header that do not exist, or that its plan does not run."""

@@ -12,7 +12,7 @@ from lib.base import SetupError
 from lib.mutant import Mutant
 from lib.plan import Plan
 
-DIFF = "\n--- a/x\n+++ b/x\n"
+DIFF = "\n--- a/x\n-a\n"
 HEAD = "# Frees early.\nengine: rfc\ntests: rcu_ptr_a.*\n"
 SPLAT = "BUG rcu_ptr_pool (Tainted: G O): Object already free"
 LOST = "BUG rcu_ptr_pool (Tainted: G O): Objects remaining on __kmem_cache_shutdown()"
@@ -58,13 +58,25 @@ def judge(broken, data, ended=verdict.EXITED, code=0):
 
 
 class Hunks(unittest.TestCase):
-    def test_ambiguous(self):
-        """An insertion between lines that stand twice, and one that has a line more."""
+    def broken(self, diff):
+        """The file x with this diff."""
         with tempfile.TemporaryDirectory() as name:
-            tree = pathlib.Path(name)
-            (tree / "x").write_text("a\n}\nb\n}\n", encoding="utf-8")
-            self.assertEqual(mutants.ambiguous(f"{DIFF}@@ -2 +2,2 @@\n }}\n+c\n", tree), "@@ -2 +2,2 @@")
-            self.assertEqual(mutants.ambiguous(f"{DIFF}@@ -1,2 +1,3 @@\n a\n }}\n+c\n", tree), "")
+            (pathlib.Path(name) / "x").write_text("a\n}\n\nb\n}\n", encoding="utf-8")
+            return Mutant(f"{HEAD}--- a/x\n{diff}", "name").broken(pathlib.Path(name))["x"]
+
+    def test_fit(self):
+        for diff, text in (("-b\n", "a\n}\n\n}\n"), ("-b\n+c\n+d\n", "a\n}\n\nc\nd\n}\n"),
+                           ("+c\n a\n@@\n b\n }\n+d\n", "c\na\n}\n\nb\n}\nd\n"),
+                           ("+++ b/x\n@@ -2,2 +2,2 @@ a\n }\n-\n+c\n b\n", "a\n}\nc\nb\n}\n")):
+            with self.subTest(diff):
+                self.assertEqual(self.broken(diff), text)
+
+    def test_do_not_fit(self):
+        for diff, why in (("-c\n", ":4: these lines are not in x"), (" }\n+c\n", "more than once in x"),
+                          ("+c\n", "more"), ("-a\n+b\n@@\n-b\n", ":7: these lines are more than once"),
+                          ("--- a/y\n-b\n", "y: No such")):
+            with self.subTest(diff), self.assertRaisesRegex(SetupError, why):
+                self.broken(diff)
 
 
 class Header(unittest.TestCase):
@@ -93,13 +105,13 @@ class Header(unittest.TestCase):
                 mutant(*lines)
 
     def test_incomplete_ones(self):
-        for text in ("engine: rfc\ntests: a\n" + DIFF, HEAD, "# Wrong.\nplan: sh a.sh\n" + DIFF):
+        for text in ("engine: rfc\ntests: a\n" + DIFF, HEAD, HEAD + "\n--- a/x\n", "# Wrong.\nplan: sh a.sh\n" + DIFF):
             with self.subTest(text), self.assertRaises(SetupError):
                 Mutant(text, "name")
 
 
 class Files(unittest.TestCase):
-    TEXT = "# All.\n\n== one\n# A.\nhost: x\nred: a\n" + DIFF + "@@ -1,2 +1,2 @@\n \n-== b\n+c\n\n" \
+    TEXT = "# All.\n\n== one\n# A.\nhost: x\nred: a\n" + DIFF + "@@\n \n-== b\n+c\n\n" \
            "== two-2\n# B.\nhost: x\nred: b\n" + DIFF
 
     def test_each_has_its_own(self):
@@ -107,13 +119,6 @@ class Files(unittest.TestCase):
         self.assertEqual((one.name, one.what, one.red), ("one", ["A."], ["a"]))
         self.assertEqual((two.name, two.what, two.red), ("two-2", ["B."], ["b"]))
         self.assertEqual((one.where, two.where), ("file:3: one", "file:15: two-2"))
-
-    def test_a_diff_has_its_lines_of_the_file(self):
-        lines = self.TEXT.splitlines()
-        for broken in mutants.of_file(self.TEXT, "file"):
-            diff = broken.diff.splitlines()
-            first = next(i for i, line in enumerate(diff) if line)
-            self.assertEqual(diff[first:], lines[first:len(diff)])
 
     def test_wrong_ones(self):
         for old, new, line in (("== one", "==one", 3), ("== two-2", "== Two", 15), ("# All.", "All.", 1),
