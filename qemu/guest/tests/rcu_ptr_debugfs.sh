@@ -191,13 +191,5 @@ test_delays_of_linked_objects() {
 	expect "objects that waited" "$waited" "$(delays 0 2000000000)"
 }
 
-test_goes_with_the_module() {
-	load rcu_ptr
-	[ -e "$STATS" ]
-	unload rcu_ptr
-	[ ! -e /sys/kernel/debug/rcu_ptr ] || fail "the folder outlives the module"
-}
-
-suite rcu_ptr_debugfs shape counts_every_object cpus_sum_up drains_by_itself \
-	waits_for_drain_interval list_path cache_is_bounded barrier barrier_leaves_others_alone delays delays_of_linked_objects \
-	goes_with_the_module
+suite rcu_ptr_debugfs shape counts_every_object cpus_sum_up drains_by_itself waits_for_drain_interval list_path \
+	cache_is_bounded barrier barrier_leaves_others_alone delays delays_of_linked_objects

@@ -20,23 +20,15 @@ core_goes() {
 	! loaded rcu_ptr || fail "rcu_ptr is still loaded"
 }
 
-refuses_while_loaded() {
+test_refused_while_client_is_loaded() {
 	load rcu_ptr
-	load "$1" objects=1000
+	load rcu_ptr_client_c objects=1000
 	fails_with "Resource temporarily unavailable" rmmod rcu_ptr
 	loaded rcu_ptr || fail "rejected, but unloaded"
-	loaded "$1" || fail "$1 is not loaded"
+	loaded rcu_ptr_client_c || fail "the client is not loaded"
 	grep -q "^sum " "$STATS" || fail "there are no stats"
-	unload "$1"
+	unload rcu_ptr_client_c
 	core_goes
-}
-
-test_refused_while_c_client_is_loaded() {
-	refuses_while_loaded rcu_ptr_client_c
-}
-
-test_refused_while_rust_client_is_loaded() {
-	refuses_while_loaded rcu_ptr_client_rs
 }
 
 test_client_needs_core() {
@@ -144,6 +136,6 @@ test_takeover_says_what_is_missing() {
 	core_goes
 }
 
-suite rcu_ptr_rmmod refused_while_c_client_is_loaded refused_while_rust_client_is_loaded \
-	client_needs_core two_clients client_drains_first nothing_stays_behind reload \
-	cpus_that_come_and_go_meanwhile failed_load_waits_for_callbacks takeover_says_what_is_missing
+suite rcu_ptr_rmmod refused_while_client_is_loaded client_needs_core two_clients client_drains_first \
+	nothing_stays_behind reload cpus_that_come_and_go_meanwhile failed_load_waits_for_callbacks \
+	takeover_says_what_is_missing
