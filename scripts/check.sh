@@ -140,7 +140,7 @@ check_modules()
 	build_modules "${NAMES[0]}" "$KDIR_OF_SCENARIO" "$bare" RCU_PTR_TEST=n RCU_PTR_ONLY=rcu_ptr
 	no_warnings "$bare/build.log"
 	has_words "$bare/Module.symvers" __rcu_ptr_kvfree
-	! grep RCU_PTR_TEST "$bare/Module.symvers"
+	! grep RCU_PTR_TEST "$bare/Module.symvers" || { echo "it has hooks for tests"; return 1; }
 	# The suites as kernels without KUnit run them.
 	build_modules "${NAMES[0]}" "$KDIR_OF_SCENARIO" "$runner" RCU_PTR_RUNNER=y \
 		RCU_PTR_ONLY="rcu_ptr rcu_ptr_kunit"
