@@ -6,7 +6,6 @@
 #
 # QUICK=1 fewer and smaller runs; SMP= CPUs of the wall-time runs.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 check_variables

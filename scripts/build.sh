@@ -13,7 +13,6 @@
 #
 # KSRC= another kernel source, KDIR= another build.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 # for_each_kernel FUNCTION [SCENARIO...]: with the name of each scenario, when its kernel is built

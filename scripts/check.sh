@@ -5,7 +5,6 @@
 #
 # A check without files to check fails.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 CHECKS=(format spdx shell python runner names mutants host litmus checkpatch kerneldoc modules clippy rustdoc refused external)

@@ -4,7 +4,6 @@
 # clean.sh [all]: removes what was built; with 'all' also the results of runs and
 # the cache with the kernels and their source
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 rm -rf "$ROOT/build" "$ROOT/rust-project.json" "$ROOT/host/target"

@@ -7,7 +7,6 @@
 # PROPTEST_CASES= 64 by default: more cases find more, and take longer. Results are
 # in build/mutants.out.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 command -v cargo-mutants >/dev/null || die "cargo-mutants is missing: cargo install --locked cargo-mutants"

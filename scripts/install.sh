@@ -12,7 +12,6 @@
 # prepared once, under /var/lib/rcu_ptr, from the package of the kernel's source;
 # this takes minutes, and 1 GB.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 RELEASE=${KERNELRELEASE:-$(uname -r)}

@@ -7,7 +7,6 @@
 # SCENARIOS= only mutants for these, TIMEOUT= seconds for each boot, UNTIL=EPOCH
 # skips and names what would take longer.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 check_variables

@@ -6,7 +6,6 @@
 #
 # PLAN= other steps, VARS="NAME=VALUE..." their variables, TIMEOUT= seconds.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 verb=${1:-}

@@ -8,7 +8,6 @@
 # MINUTES= as many as start in that time; ENGINE= instead of the seed's engine.
 # LONG=1 runs of millions of objects; JOBS= seeds at a time.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 verb=${1:-}

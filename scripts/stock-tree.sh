@@ -10,7 +10,6 @@
 # the kernel was built with. Then the tree's Rust symbols are compared with those of
 # the kernel, so that modules built in it can be loaded.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 # Those of the kernel are used.
 unset ARCH LLVM RUSTC BINDGEN RUST_LIB_SRC KRUSTFLAGS KCFLAGS

@@ -9,7 +9,6 @@
 # ENGINE=name       lockless by default
 # SCENARIO=name     BASE by default
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 [ -n "${FUNC:-}" ] || die "name the functions: make sweep FUNC=name[,name] [MODULE=name] [CMD='command']"

@@ -8,7 +8,6 @@
 # SCENARIOS= only boots of these scenarios; UNTIL=EPOCH skips and names what would
 # take longer. With PLAN= or KDIR= it runs qemu.sh test: one plan in each scenario.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 set=${1:-}

@@ -7,7 +7,6 @@
 # script that adds it to the body: then the outcome must be 'Sometimes' satisfied, as proof that the test
 # can fail. herd7 is downloaded into the cache if it is not installed.
 
-# shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/all.sh"
 
 # flaws TEST: prints name and script of each flaw, a line each

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # One boot of 'make bench': loads the core with each engine and runs /bench.body with it.
 # qemu/bench.py writes that file, and reads the results of the benchmark module in the log.
 

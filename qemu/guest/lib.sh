@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # Functions for shell suites: a 'sh' step sources this file and then its script. A suite is a script that
 # defines test_NAME functions and ends with
 #

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # A simulated run: rcu_ptr_torture.ko, and what the seed adds. /sim.case, written by qemu/lib/sim/case.py, defines
 # TORTURE and meanwhile, and with rcu_ptr_takeover.ko also TAKEOVER, before, turns and callers.
 

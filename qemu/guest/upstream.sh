@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The cases of rcu_ptr_upstream and rcu_ptr_upstream_short: the kernel's own tests and users of kvfree_rcu(), on
 # its own code (ENGINE=kernel), or on an engine.
 

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
 #
 # Packages: installs what is missing, and downloads from another Debian suite or
 # architecture without changes to the system's configuration.

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
 #
 # Shared by all scripts: messages, the cache, locks, progress.
 #

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
 #
 # Debian's own kernels, as packaged: a build tree that matches the vmlinuz, built
 # with Debian's compilers in a root of their release.

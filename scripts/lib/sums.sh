@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
 #
 # Adds up the closing lines 'N passed, N failed, N skipped' of several commands, and
 # repeats their failures before the total: the lines '# FAILED WHAT' of each, with the

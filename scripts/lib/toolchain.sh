@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
 #
 # Chooses rustc, LLVM and bindgen. Sets RUSTC, RUSTDOC, RUSTFMT, CARGO,
 # CLIPPY_DRIVER, LLVM, BINDGEN, and RUST_LIB_SRC and LIBCLANG_PATH where needed.

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The benchmark module: each of its tests runs with few objects, prints results, and loses no object. The
 # numbers are not checked here.
 

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The scripts of scripts/bpftrace/, with the distribution's bpftrace.
 
 BPFTRACE=/usr/bin/bpftrace

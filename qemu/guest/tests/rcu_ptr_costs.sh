@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # Compares the costs of calls in instructions with the README's tables, which the host writes to /costs
 # (qemu/lib/costs.py). Exact only where the clock counts instructions.
 

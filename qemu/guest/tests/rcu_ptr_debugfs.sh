@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The files in debugfs: stats, delays, barrier.
 
 FIELDS="queued_slab queued_vmalloc queued_mixed queued_list queued_call queued_call_list queued_sync queued_nolock

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # Allocations that fail, by the kernel's fault injection, in the workers that refill the block caches: no object
 # may be lost. (Suite rcu_ptr_mightsleep tests allocations that fail in calls. Loading a module with failing
 # allocations is not tested, as the kernel itself warns.)

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # A cache whose user was unloaded without destroying it. The core can't be unloaded any more, so this suite is the
 # last one of a boot.
 

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # NMIs that the host injects.
 
 # NMIs so far, on all CPUs.

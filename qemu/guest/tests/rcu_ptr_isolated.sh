@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # An isolated CPU (isolcpus, nohz_full, rcu_nocbs): the work that frees cause on it, and that nothing runs on it for
 # the modules while it has no objects. Checked with the tracepoints of workqueues, timers and IPIs.
 

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The sample module rcu_ptr_nmi_hash: entries are added and removed in NMI while readers use them.
 
 ENTRIES=/sys/kernel/debug/rcu_ptr_nmi_hash/entries

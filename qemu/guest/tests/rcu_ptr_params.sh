@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The parameters of insmod and in /sys/module.
 
 param() {

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # Objects that earlier steps of the plan freed by the kernel's functions were redirected. WHAT is a counter of
 # rcu_ptr_takeover.ko, and LEAST its minimum.
 

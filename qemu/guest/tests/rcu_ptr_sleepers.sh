@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The sample module rcu_ptr_sleepers: entries that own memory are added and removed with the run queue
 # locked, and dropped after their grace period.
 

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # rcu_ptr_takeover.ko: the kernel's own users of kvfree_rcu() are redirected to the engine, and back.
 
 cleanup() {

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # CPUs without a tick: objects queued there are freed without other activity.
 
 nothing_waits_on() {

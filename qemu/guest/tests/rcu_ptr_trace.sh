@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The tracepoints, through tracefs.
 
 PAGES=$TRACING/events/kmem/mm_page_alloc

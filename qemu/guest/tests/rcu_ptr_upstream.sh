@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The kernel's own tests and users of kvfree_rcu(), at full length.
 
 # shellcheck source=/dev/null

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # The cases of rcu_ptr_upstream that take seconds.
 
 # shellcheck source=/dev/null

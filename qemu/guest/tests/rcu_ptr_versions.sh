@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
 # CONFIG_MODVERSIONS: modules are loaded only if the types of the core's interface are those of their build.
 
 test_loads() {
