@@ -59,7 +59,7 @@ def _row(text, columns):
     return "lockless", f"functions={alloc}+{free.removeprefix('rcu_ptr_cache_')} engine=lockless"
 
 
-def parse(text, name=README):
+def parse(text):
     """(case, engine, key, value, words) of each number in the tables."""
     inside, columns, found = False, None, []
     for line in text.splitlines():
@@ -76,13 +76,13 @@ def parse(text, name=README):
             continue
         engine, which = row
         if len(cells) != len(columns) + 1:
-            raise SetupError(f"{name}: '{cells[0]}' has {len(cells) - 1} numbers, not {len(columns)}")
+            raise SetupError(f"{README}: '{cells[0]}' has {len(cells) - 1} numbers, not {len(columns)}")
         for (_, words, key, case), cell in zip(columns, cells[1:]):
             if cell != NONE:
                 found.append((case, engine, key, float(cell), f"{words} {which}"))
     for case in {case for *_, case in CALLS + PAIRS}:
         if not any(case == row[0] and row[1] != "kernel" for row in found):
-            raise SetupError(f"{name}: no number for {case} in the tables between {BEGIN} and {END}")
+            raise SetupError(f"{README}: no number for {case} in the tables between {BEGIN} and {END}")
     return found
 
 

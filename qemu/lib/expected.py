@@ -148,11 +148,11 @@ def of_plan(plan, kunit, shell, slub=None):
     return suites
 
 
-def load(plan, where, folder=FOLDER):
+def load(plan, where):
     """The Expected of a plan in a scenario; where: Scenario.where."""
-    kunit, shell = parse(read(folder / "cases"), folder / "cases")
-    slub, _ = parse(read(folder / "upstream"), folder / "upstream")
-    skips = parse_skips(read(folder / "skips"), folder / "skips", where)
+    kunit, shell = parse(read(FOLDER / "cases"), FOLDER / "cases")
+    slub, _ = parse(read(FOLDER / "upstream"), FOLDER / "upstream")
+    skips = parse_skips(read(FOLDER / "skips"), FOLDER / "skips", where)
     return Expected(of_plan(plan, kunit, shell, slub), skips)
 
 

@@ -42,9 +42,9 @@ VERBS = {"insmod": (1, None), "sh": (1, None), "rmmod": (1, 1), "tests": (1, 1),
          "nmi": (1, 2), "modules": (1, 1), "once": (1, None), "insns": (2, None)}
 
 
-def scenario_names(configs=CONFIGS):
+def scenario_names():
     """The names of all scenarios."""
-    return {path.name for path in configs.iterdir()
+    return {path.name for path in CONFIGS.iterdir()
             if "." not in path.name and not path.name.startswith("CF") and path.name != "README"}
 
 

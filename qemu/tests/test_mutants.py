@@ -23,10 +23,10 @@ def mutant(*lines):
     return Mutant(HEAD + "\n".join(lines) + "\n" + DIFF, "name")
 
 
-def log(*results, splats=(), until=5, end=True, tail=()):
+def log(*results, splats=(), tail=()):
     """A console log: the plan of a mutant with the suite rcu_ptr_a of these (CASE, 'ok')."""
     out = ["rcu_ptr_guest: init"]
-    for step in range(1, until + 1):
+    for step in range(1, 6):
         out.append(f"rcu_ptr_guest: step {step}/5 x")
         if step == 1:
             out.append("rcu_ptr: engine rfc, 2 CPUs")
@@ -41,9 +41,7 @@ def log(*results, splats=(), until=5, end=True, tail=()):
             bad = any(how != "ok" for _, how in results)
             out.append("not ok 1 rcu_ptr_a" if bad else "ok 1 rcu_ptr_a")
         out.append(f"rcu_ptr_guest: step {step} rc=0")
-    if end:
-        out += ["rcu_ptr_guest: end", "reboot: Power down"]
-    return "\n".join([*out, *tail]).encode()
+    return "\n".join([*out, "rcu_ptr_guest: end", "reboot: Power down", *tail]).encode()
 
 
 def texts_of(data):
@@ -217,10 +215,10 @@ class Host(unittest.TestCase):
 class Together(unittest.TestCase):
     PLAN = "modules {}\ninsmod rcu_ptr.ko\nrmmod rcu_ptr\n"
 
-    def parts(self, data, ended=verdict.EXITED):
+    def parts(self, data):
         """The results of three sets."""
         plan = Plan("for set0 set1 set2\n" + self.PLAN + "done\n", "name")
-        result = verdict.judge("BASE", data, plan, None, detector(), ended, 0)
+        result = verdict.judge("BASE", data, plan, None, detector(), verdict.EXITED, 0)
         texts = texts_of(data)
         return [mutants.part(result, texts, plan, f"set{i}") for i in range(3)]
 

@@ -76,7 +76,3 @@ class Lint(unittest.TestCase):
         self.reports("the picture is in queue.rs; rust/queue.rs has a picture")
         self.reports("(picture in plain.rs)", "there is no picture in plain.rs")
         self.reports("plain.rs has a picture", "there is no picture in plain.rs")
-
-
-if __name__ == "__main__":
-    unittest.main()
