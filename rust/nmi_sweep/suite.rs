@@ -278,8 +278,7 @@ mod tests {
         let hit = coverage.map_or(0, |t| t.hit);
         // QEMU delivers interrupts only between translated blocks, so they are few: about 20 in
         // all.
-        check!(hit >= workloads);
-        Ok(())
+        check!(hit >= workloads)
     }
 
     /// Where the cycle counter counts instructions: an NMI before each.
@@ -317,8 +316,7 @@ mod tests {
         let coverage =
             files::with_sweep(None, |sweep| Ok(log_coverage(text::sweep_module(), sweep)))?;
         let hit = coverage.map_or(0, |t| t.hit);
-        check!(hit >= STEPPED[usize::from(text::is_short())]);
-        Ok(())
+        check!(hit >= STEPPED[usize::from(text::is_short())])
     }
 
     fn sweep_if(is_time: bool, workloads: &[Workload], users: Users) -> Result {
@@ -427,9 +425,9 @@ mod tests {
                 Ok((coverage, is_good, sweep.freed > sweep.groups))
             })?;
             let (coverage, is_good, freed) = or_skip!(result, NO_LIST);
-            check!(freed);
-            check!(coverage.hit >= WANTED_OF_FEW);
-            check!(is_good);
+            check!(freed)?;
+            check!(coverage.hit >= WANTED_OF_FEW)?;
+            check!(is_good)?;
         }
         Ok(())
     }
@@ -484,10 +482,9 @@ mod tests {
             log(&sweep, stage.name, left, since);
         }
         let coverage = log_coverage("vmlinux", &sweep);
-        check!(coverage.hit > 50);
+        check!(coverage.hit > 50)?;
         let wanted = WANTED_OF_KERNEL[usize::from(text::is_short())];
-        check!(!ALL_WORKLOADS || coverage.hit * 1000 >= coverage.reachable() * wanted);
-        Ok(())
+        check!(!ALL_WORKLOADS || coverage.hit * 1000 >= coverage.reachable() * wanted)
     }
 
     #[test]
@@ -517,7 +514,6 @@ mod tests {
             Ok(log_coverage(text::sweep_module(), sweep))
         })?;
         let hit = coverage.map_or(0, |t| t.hit);
-        check!(hit > 0);
-        Ok(())
+        check!(hit > 0)
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! KUnit's own assertion ends the thread of the case without running destructors: caches would stay
 //! and pin the core, hooks and readers would refer to a freed stack, CPUs would stay offline.
-//! `check!` returns an error instead.
+//! `check!` is an error instead.
 
 #[cfg(RCU_PTR_RUNNER)]
 pub(crate) use crate::runner::skip as mark_skipped;
@@ -12,11 +12,13 @@ pub(crate) use crate::runner::skip as mark_skipped;
 pub(crate) use crate::sys::kunit::skip as mark_skipped;
 use kernel::prelude::*;
 
-/// Fails the case if the condition is false, by returning an error from its function.
+/// `Ok(())` if the condition is true; otherwise logs it and is an error, which fails the case.
 macro_rules! check {
     ($condition:expr $(,)?) => {
-        if !$condition {
-            return $crate::check::failed(::core::file!(), ::core::line!(), stringify!($condition));
+        if $condition {
+            Ok(())
+        } else {
+            $crate::check::failed(::core::file!(), ::core::line!(), stringify!($condition))
         }
     };
 }
@@ -32,7 +34,7 @@ pub(crate) const CHECKED_OR_ZEROED: &CStr = c"this kernel checks or zeroes what 
 /// # Errors
 ///
 /// Always.
-pub(crate) fn failed<T>(file: &'static str, line: u32, condition: &str) -> Result<T> {
+pub(crate) fn failed(file: &'static str, line: u32, condition: &str) -> Result {
     #[cfg(RCU_PTR_RUNNER)]
     let (file, line) = crate::runner::original(file, line);
     err(fmt!("    # ASSERTION FAILED at {file}:{line}\n"));

@@ -68,8 +68,7 @@ fn against_queueing(free_fn: FreeFn) -> Result {
         }
     })?;
     core::barrier();
-    check!(left == 0 && mine.all_freed() && others.all_freed());
-    Ok(())
+    check!(left == 0 && mine.all_freed() && others.all_freed())
 }
 
 /// For how long interrupts stay off after the deferral.
@@ -103,7 +102,7 @@ impl Comparison {
         }
         core::barrier();
         drop(restore);
-        check!(pool.all_freed());
+        check!(pool.all_freed())?;
         Ok(Self {
             nsecs: times.each_mut().map(|times| median(times)),
             gp_seqs,
@@ -173,8 +172,7 @@ mod tests {
         let body = |cpu: i32| if cpu == last { free() } else { expedite() };
         thread::on_cpus(cpus, &body, || ())?;
         core::barrier();
-        check!(left.load(Relaxed) == 0 && pool.all_freed());
-        Ok(())
+        check!(left.load(Relaxed) == 0 && pool.all_freed())
     }
 
     /// Full blocks before and after an expedited grace period, while a normal one is in progress:
@@ -224,8 +222,7 @@ mod tests {
         };
         thread::on_cpus(cpu::online(), &body, || ())?;
         core::barrier();
-        check!(left.load(Relaxed) == 0 && pool.all_freed());
-        Ok(())
+        check!(left.load(Relaxed) == 0 && pool.all_freed())
     }
 
     /// So many objects that freeing them takes longer than a grace period.
@@ -236,7 +233,7 @@ mod tests {
             let pool = Pool::new(objects)?;
             pool.free(FreeFn::Kvfree, objects);
             core::barrier();
-            check!(pool.unfreed(objects) == 0 && pool.all_freed());
+            check!(pool.unfreed(objects) == 0 && pool.all_freed())?;
         }
         Ok(())
     }
@@ -266,9 +263,8 @@ mod tests {
             cost.time_percent(),
             cost.gp_percent()
         );
-        check!(cost.gp_percent() <= most_periods);
-        check!(cost.time_percent() <= most);
-        Ok(())
+        check!(cost.gp_percent() <= most_periods)?;
+        check!(cost.time_percent() <= most)
     }
 
     /// For lockdep: the caller may hold a lock that memory reclaim takes. The kernel's own
@@ -286,8 +282,7 @@ mod tests {
         }
         core::barrier();
         drop(held);
-        check!(pool.all_freed());
-        Ok(())
+        check!(pool.all_freed())
     }
 
     /// An object is deferred on another CPU whose irq_work can't run, as interrupts are off there.
@@ -336,9 +331,8 @@ mod tests {
         let n = deferred.count();
         core::barrier();
         pr_info!("barrier: {n} objects were deferred\n");
-        check!(left == 0 && pool.all_freed());
+        check!(left == 0 && pool.all_freed())?;
         // Engine lockless defers none.
-        check!(n > 0 || probes::saw_lockless());
-        Ok(())
+        check!(n > 0 || probes::saw_lockless())
     }
 }

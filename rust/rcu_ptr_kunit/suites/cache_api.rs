@@ -74,13 +74,12 @@ mod tests {
             let mut entry = cache.alloc(Entry::new(key), GFP_KERNEL)?;
             // A box that is not shared can be written to.
             *entry = Entry::new(key + 1);
-            check!(entry.key() == key + 1 && entry.is_whole());
+            check!(entry.key() == key + 1 && entry.is_whole())?;
         }
         check!(stats_match!(
             "rcu_ptr_api_new",
             " slab_allocs=[0-9]\\{1,3\\} "
-        ));
-        Ok(())
+        ))
     }
 
     #[test]
@@ -95,8 +94,7 @@ mod tests {
             let second = cache.alloc_nolock(Entry::new(3)).ok()?;
             Some(at == address(&*second))
         });
-        check!(same == Some(true));
-        Ok(())
+        check!(same == Some(true))
     }
 
     /// The object of a shared box is not reused under a reader, but after a grace period.
@@ -125,8 +123,7 @@ mod tests {
             later |= address(&*other) == at;
             held.push(other, GFP_KERNEL)?;
         }
-        check!(!early && (later || !alloc::objects_are_recycled()));
-        Ok(())
+        check!(!early && (later || !alloc::objects_are_recycled()))
     }
 
     /// Ten thousand shared boxes, fifty at a time, don't need a thousand objects.
@@ -140,8 +137,7 @@ mod tests {
             rcu_ptr::barrier();
         }
         let few = stats_match!("rcu_ptr_api_round", " slab_allocs=[0-9]\\{1,3\\} ");
-        check!(few || !alloc::objects_are_recycled());
-        Ok(())
+        check!(few || !alloc::objects_are_recycled())
     }
 
     /// Without objects the value is returned to the caller; prefilled objects are available.
@@ -149,7 +145,7 @@ mod tests {
     fn nolock_gives_the_value_back() -> Result {
         let cache = Cache::<Aligned>::new(c"rcu_ptr_api_none")?;
         let refused = cache.alloc_nolock(Aligned(42)).err();
-        check!(refused.is_some_and(|value| value.0 == 42));
+        check!(refused.is_some_and(|value| value.0 == 42))?;
         // The reserve belongs to this node.
         thread::stay_here();
         cache.prefill(100)?;
@@ -164,8 +160,7 @@ mod tests {
             .iter()
             .enumerate()
             .all(|(i, o)| o.0 == i as u64 && address(&**o) % 64 == 0);
-        check!(n == 100 && good);
-        Ok(())
+        check!(n == 100 && good)
     }
 
     /// Waiting memory stays below a limit that is set while the cache is in use; without a limit
@@ -181,7 +176,7 @@ mod tests {
             sheaf_capacity: 57,
             ..CacheLimits::default()
         };
-        check!(cache.set_limits(too_large).is_err_and(|e| e == EINVAL));
+        check!(cache.set_limits(too_large).is_err_and(|e| e == EINVAL))?;
         let freed = || -> Result<usize> {
             // More objects in stock than the limit allows to wait.
             let mut held = KVVec::new();
@@ -211,10 +206,9 @@ mod tests {
         ));
         // Up to a sheaf of each kind per CPU in addition.
         let slack = 2 * 56 * cpu::online().count();
-        check!(limited <= WAITS / BYTES + slack);
+        check!(limited <= WAITS / BYTES + slack)?;
         let far = limited * 2 < usual && limited + slack >= WAITS / BYTES / 2;
-        check!(far && back || !alloc::objects_are_recycled());
-        Ok(())
+        check!(far && back || !alloc::objects_are_recycled())
     }
 
     #[test]
@@ -226,17 +220,17 @@ mod tests {
             Ok(cache.alloc(Entry::new(key), GFP_KERNEL)?.share())
         };
         let key = || slot.load(&rcu::read_lock()).map(Entry::key);
-        check!(key().is_none());
-        check!(slot.put(new(1)?).is_ok());
-        check!(slot.put(new(2)?).is_err_and(|back| back.key() == 2));
-        check!(key() == Some(1));
-        check!(slot.swap(Some(new(3)?)).is_some_and(|old| old.key() == 1));
+        check!(key().is_none())?;
+        check!(slot.put(new(1)?).is_ok())?;
+        check!(slot.put(new(2)?).is_err_and(|back| back.key() == 2))?;
+        check!(key() == Some(1))?;
+        check!(slot.swap(Some(new(3)?)).is_some_and(|old| old.key() == 1))?;
         // A box of another cache does not fit into the slot.
         let foreign = other.alloc(Entry::new(9), GFP_KERNEL)?.share();
         let back = slot.swap(Some(foreign));
-        check!(back.as_ref().is_some_and(|back| back.key() == 9));
-        check!(back.is_some_and(|back| slot.put(back).is_err()));
-        check!(key() == Some(3));
+        check!(back.as_ref().is_some_and(|back| back.key() == 9))?;
+        check!(back.is_some_and(|back| slot.put(back).is_err()))?;
+        check!(key() == Some(3))?;
         let guard = rcu::read_lock();
         let seen = slot.load(&guard);
         let replaced = slot.swap(None);
@@ -244,43 +238,42 @@ mod tests {
         let gone = seen.is_some_and(|seen| slot.remove(seen).is_none());
         let still = seen.is_some_and(|seen| seen.key() == 3 && seen.is_whole());
         drop(guard);
-        check!(replaced.is_some_and(|old| old.key() == 3) && gone && still);
-        check!(slot.put(new(4)?).is_ok());
+        check!(replaced.is_some_and(|old| old.key() == 3) && gone && still)?;
+        check!(slot.put(new(4)?).is_ok())?;
         let guard = rcu::read_lock();
         let seen = slot.load(&guard);
         let taken = seen.and_then(|seen| slot.remove(seen));
         drop(guard);
-        check!(taken.is_some_and(|old| old.key() == 4) && key().is_none());
+        check!(taken.is_some_and(|old| old.key() == 4) && key().is_none())?;
         // The slot is dropped with an object in it.
-        check!(slot.put(new(5)?).is_ok());
-        Ok(())
+        check!(slot.put(new(5)?).is_ok())
     }
 
     #[test]
     fn tables() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_table")?;
         let table = CacheTable::new(cache, 10)?;
-        check!(table.len() == 10 && !table.is_empty());
+        check!(table.len() == 10 && !table.is_empty())?;
         for key in 0..30u64 {
             let new = table.cache().alloc(Entry::new(key), GFP_KERNEL)?.share();
             let old = table
                 .swap(key as usize % 10, Some(new))
                 .map(|old| old.key());
-            check!(old == key.checked_sub(10));
+            check!(old == key.checked_sub(10))?;
         }
         // No such slot: the box is returned.
         let new = table.cache().alloc(Entry::new(99), GFP_KERNEL)?.share();
         let back = table.put(10, new).err();
         let back = table.swap(10, back);
-        check!(back.is_some_and(|back| back.key() == 99));
-        check!(table.load(10, &rcu::read_lock()).is_none());
+        check!(back.is_some_and(|back| back.key() == 99))?;
+        check!(table.load(10, &rcu::read_lock()).is_none())?;
         for i in (0..10).step_by(2) {
             let guard = rcu::read_lock();
             let taken = table.load(i, &guard).and_then(|seen| table.remove(i, seen));
             drop(guard);
-            check!(taken.is_some_and(|old| old.key() == 20 + i as u64));
+            check!(taken.is_some_and(|old| old.key() == 20 + i as u64))?;
         }
-        check!((0..10).all(|i| table.load(i, &rcu::read_lock()).is_some() == (i % 2 == 1)));
+        check!((0..10).all(|i| table.load(i, &rcu::read_lock()).is_some() == (i % 2 == 1)))?;
         // The table is dropped with five objects in it.
         Ok(())
     }
@@ -304,8 +297,7 @@ mod tests {
             });
         };
         thread::on_cpus(cpu::online(), &body, || ())?;
-        check!(lost.load(Relaxed) == 0);
-        Ok(())
+        check!(lost.load(Relaxed) == 0)
     }
 
     /// All contexts use the slots of one table in all ways.
@@ -387,15 +379,14 @@ mod tests {
             "rcu_ptr_cache_api: {replaced} put or swapped, {removed} removed, {refused} refused, \
              {looks} looks, {nmis} NMIs\n"
         ));
-        check!(torn == 0);
+        check!(torn == 0)?;
         // Two of three operations replace and one removes; each reads a slot, few of which are
         // empty.
         check!(
             looks > replaced / 2
                 && removed > replaced / 4
                 && nmis >= storm::expected(nmi_source, replaced)
-        );
-        check!(replaced > rounds as u64 * cpu::online().count() as u64 / 2);
-        Ok(())
+        )?;
+        check!(replaced > rounds as u64 * cpu::online().count() as u64 / 2)
     }
 }

@@ -128,8 +128,7 @@ fn requeued_from_callback(sleeps: bool) -> Result {
         // They are still queued: leak them.
         ::core::mem::forget(heads);
     }
-    check!(done && still);
-    Ok(())
+    check!(done && still)
 }
 
 static GATE: Gate = Gate::new();
@@ -187,10 +186,9 @@ fn behind_slow(slow: usize, sleeps: bool, others: &[FreeFn]) -> Result {
     ran?;
     let entered = GATE.entered();
     pr_info!("behind {slow} slow callbacks: the others came: {came}; {entered} entered\n");
-    check!(came && held);
+    check!(came && held)?;
     // The barrier has waited for them.
-    check!(GATE.left() == slow as u64 && GATE.late() == 0);
-    Ok(())
+    check!(GATE.left() == slow as u64 && GATE.late() == 0)
 }
 
 /// # Safety
@@ -234,8 +232,7 @@ fn barrier_behind(sleeps: bool) -> Result {
     let missed = 20 - GATE.left();
     // If the barrier has missed some, they use `heads`.
     bound::wait_with_timeout(|| GATE.left() == 20);
-    check!(missed == 0);
-    Ok(())
+    check!(missed == 0)
 }
 
 /// Slow callbacks of one CPU, others that are queued while the worker is busy with these, and two
@@ -264,8 +261,7 @@ fn barriers_behind_a_busy_worker() -> Result {
     let all = bound::wait_with_timeout(|| GATE.left() == ALL);
     drop(restore);
     ran?;
-    check!(entered && all && early.load(Relaxed) == 0);
-    Ok(())
+    check!(entered && all && early.load(Relaxed) == 0)
 }
 
 /// Frees objects by callbacks from timers at `place` and from tasks. All callbacks run, in the
@@ -290,8 +286,7 @@ fn called_from(place: Where, free_fn: FreeFn) -> Result {
     let wrong = COUNTERS.wrong.load(Relaxed) - wrong;
     let queued = pool.taken() as u64;
     pr_info!("{free_fn:?}: {queued} queued, {came} called, {wrong} in a wrong context\n");
-    check!(queued == came && wrong == 0 && pool.all_freed());
-    Ok(())
+    check!(queued == came && wrong == 0 && pool.all_freed())
 }
 
 /// Queues 2000 callbacks when no page for a block is available. Returns how many were linked.
@@ -307,7 +302,7 @@ fn without_pages(free_fn: FreeFn) -> Result<u64> {
     fault::fail_blocks(0, 0);
     ran?;
     pr_info!("{free_fn:?}: {linked} of 2000 were linked\n");
-    check!(pool.all_freed());
+    check!(pool.all_freed())?;
     Ok(linked)
 }
 
@@ -400,8 +395,7 @@ mod tests {
                 }
             }
         }
-        check!(wrong == 0);
-        Ok(())
+        check!(wrong == 0)
     }
 
     #[test]
@@ -434,15 +428,14 @@ mod tests {
             in_blocks.is_none() || linked.is_none(),
             c"what engine rfc defers may come in another order"
         );
-        check!(in_blocks == Some(true));
-        check!(linked == Some(true));
-        Ok(())
+        check!(in_blocks == Some(true))?;
+        check!(linked == Some(true))
     }
 
     #[test]
     fn linked_without_a_page() -> Result {
         for free_fn in FreeFn::CALLS {
-            check!(without_pages(free_fn)? > 0);
+            check!(without_pages(free_fn)? > 0)?;
         }
         Ok(())
     }
@@ -451,7 +444,7 @@ mod tests {
     fn only_linked() -> Result {
         let _restore = params::no_blocks()?;
         for free_fn in FreeFn::CALLS {
-            check!(without_pages(free_fn)? == 2000);
+            check!(without_pages(free_fn)? == 2000)?;
         }
         Ok(())
     }
@@ -464,8 +457,7 @@ mod tests {
         let pool = Pool::new(50)?;
         pool.free(FreeFn::Call, 50);
         core::barrier();
-        check!(pool.all_freed() && freed.count() == 50);
-        Ok(())
+        check!(pool.all_freed() && freed.count() == 50)
     }
 
     /// More sleeping callbacks than run at a time: the statistics show the others as ready.
@@ -483,8 +475,7 @@ mod tests {
         GATE.open();
         core::barrier();
         ran?;
-        check!(shown && GATE.left() == 6);
-        Ok(())
+        check!(shown && GATE.left() == 6)
     }
 
     #[test]
@@ -542,8 +533,7 @@ mod tests {
             counters.invoked.load(Relaxed) - called,
         );
         drop(probes);
-        check!(taken == 100 && called == 100);
-        check!(right);
-        Ok(())
+        check!(taken == 100 && called == 100)?;
+        check!(right)
     }
 }

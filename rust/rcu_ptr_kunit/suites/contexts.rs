@@ -41,8 +41,8 @@ fn from_timer(place: Where, want: Context) -> Result {
         };
         thread::on_cpus(cpu::online(), &task, || ())?;
         core::barrier();
-        check!(inside.load(Relaxed) > 20 && elsewhere.load(Relaxed) == 0);
-        check!(pool.all_freed());
+        check!(inside.load(Relaxed) > 20 && elsewhere.load(Relaxed) == 0)?;
+        check!(pool.all_freed())?;
     }
     Ok(())
 }
@@ -52,8 +52,7 @@ pub(super) fn on_every_cpu(free_fn: FreeFn, n: usize) -> Result {
     let pool = Pool::new(n)?;
     thread::on_cpus(cpu::online(), &|_| pool.free(free_fn, n), || ())?;
     core::barrier();
-    check!(pool.taken() == n && pool.all_freed());
-    Ok(())
+    check!(pool.taken() == n && pool.all_freed())
 }
 
 #[kunit_tests(rcu_ptr_contexts)]
@@ -66,7 +65,7 @@ mod tests {
             let pool = Pool::new(3000)?;
             pool.free(free_fn, 2500);
             core::barrier();
-            check!(pool.all_freed());
+            check!(pool.all_freed())?;
         }
         Ok(())
     }
@@ -79,7 +78,7 @@ mod tests {
                 cpu::irqs_off(|| pool.free(free_fn, 50));
             }
             core::barrier();
-            check!(pool.all_freed());
+            check!(pool.all_freed())?;
         }
         Ok(())
     }

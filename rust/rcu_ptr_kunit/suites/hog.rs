@@ -98,9 +98,8 @@ mod tests {
         kernel::kunit::info(fmt!(
             "rcu_ptr_hog: {left} of {objects} objects are left beside the task\n"
         ));
-        check!(pool.all_freed());
-        check!(left <= MAX_LEFT);
-        Ok(())
+        check!(pool.all_freed())?;
+        check!(left <= MAX_LEFT)
     }
 
     /// Sheaves of a cache that are closed or still wait beside the task.
@@ -133,7 +132,6 @@ mod tests {
         kernel::kunit::info(fmt!(
             "rcu_ptr_hog: {left} sheaves of {objects} objects are left beside the task\n"
         ));
-        check!(left <= MAX_SHEAVES);
-        Ok(())
+        check!(left <= MAX_SHEAVES)
     }
 }

@@ -45,9 +45,8 @@ fn dead_cpu_keeps_nothing(cpu: i32, free_fn: FreeFn) -> Result {
     let empty = memory::stats_match(cpu, "now_cached=0");
     down.up()?;
     core::barrier();
-    check!(freed && pool.all_freed());
-    check!(empty);
-    Ok(())
+    check!(freed && pool.all_freed())?;
+    check!(empty)
 }
 
 fn free_three(pool: &Pool) {
@@ -67,9 +66,8 @@ fn freed_on_the_way_down(cpu: i32, moment: DownStep) -> Result {
     free_on(cpu, &pool, FreeFn::Nolock, 3)?;
     let after = bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
     core::barrier();
-    check!(late);
-    check!(after && pool.all_freed());
-    Ok(())
+    check!(late)?;
+    check!(after && pool.all_freed())
 }
 
 /// Destroys a cache while a CPU is down that used it when it could no longer run irq_works. The
@@ -91,8 +89,7 @@ fn destroy_while_down(cpu: i32, moment: DownStep) -> Result {
         drop(cache);
         destroyed.store(1, Relaxed);
     })?;
-    check!(in_time.load(Relaxed) != 0);
-    Ok(())
+    check!(in_time.load(Relaxed) != 0)
 }
 
 /// A reader enters on CPU 0 while `cpu` is going down, too late for the kernel to wait for it; then
@@ -133,8 +130,7 @@ fn dies_under_a_reader(cpu: i32, free_fn: FreeFn) -> Result {
         inside
     })?;
     core::barrier();
-    check!(inside > 0 && seen.broken == 0 && pool.all_freed());
-    Ok(())
+    check!(inside > 0 && seen.broken == 0 && pool.all_freed())
 }
 
 /// Objects of a cache are freed on a CPU that dies, beside a reader: none is reused under it.
@@ -156,8 +152,7 @@ fn cache_dies_under_a_reader(cpu: i32) -> Result {
         }
         readers.inside()
     })?;
-    check!(inside > 0 && !early);
-    Ok(())
+    check!(inside > 0 && !early)
 }
 
 /// A barrier starts while a CPU with queued objects, also of a cache, is going down. It has to free
@@ -189,8 +184,7 @@ fn barrier_while_cpu_dies(cpu: i32, moment: DownStep, free_fn: FreeFn) -> Result
     })?;
     down?.up()?;
     core::barrier();
-    check!(left.load(Relaxed) == 0 && pool.all_freed());
-    Ok(())
+    check!(left.load(Relaxed) == 0 && pool.all_freed())
 }
 
 /// The shrinkers are called while a CPU goes down, and find the hotplug lock taken. Later hotplug
@@ -212,8 +206,7 @@ fn shrink_while_cpu_dies(cpu: i32) -> Result {
         (down, shrunk.load(Relaxed) != 0)
     })?;
     down?.up()?;
-    check!(beside);
-    Ok(())
+    check!(beside)
 }
 
 #[kunit_tests(rcu_ptr_hotplug)]
@@ -247,8 +240,7 @@ mod tests {
         let freed = pool.taken() == 2 && bound::soon(|| pool.all_freed());
         down.up()?;
         core::barrier();
-        check!(freed && pool.all_freed());
-        Ok(())
+        check!(freed && pool.all_freed())
     }
 
     /// An NMI frees an object after each write to the current word of a CPU that is going down, as
@@ -278,8 +270,7 @@ mod tests {
         let freed = pool.taken() > 3 && bound::soon(|| pool.all_freed());
         down.up()?;
         core::barrier();
-        check!(freed && pool.all_freed());
-        Ok(())
+        check!(freed && pool.all_freed())
     }
 
     /// Takes a CPU down while its monitor is armed, and brings it up with the same drain interval:
@@ -296,8 +287,7 @@ mod tests {
         free_on(cpu, &pool, FreeFn::Nolock, 3)?;
         let freed = bound::within(2 * msecs, || pool.all_freed());
         core::barrier();
-        check!(freed && pool.taken() == 4 && pool.all_freed());
-        Ok(())
+        check!(freed && pool.taken() == 4 && pool.all_freed())
     }
 
     /// Frees on a CPU that is going down and then rolled back, so that it does not die: the monitor
@@ -314,9 +304,8 @@ mod tests {
         let down = cpu::at_down_step(DownStep::Parked, &body, || cpu::take_down(cpu))?;
         let freed = bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
         core::barrier();
-        check!(down.is_err() && pool.taken() == 3);
-        check!(freed && pool.all_freed());
-        Ok(())
+        check!(down.is_err() && pool.taken() == 3)?;
+        check!(freed && pool.all_freed())
     }
 
     #[test]
@@ -358,8 +347,7 @@ mod tests {
         })?;
         down?.up()?;
         core::barrier();
-        check!(in_time.load(Relaxed) != 0 && pool.all_freed());
-        Ok(())
+        check!(in_time.load(Relaxed) != 0 && pool.all_freed())
     }
 
     #[test]
@@ -417,7 +405,6 @@ mod tests {
             (0..if SLOW { 3 } else { 8 }).try_for_each(once)
         })??;
         core::barrier();
-        check!(pool.all_freed());
-        Ok(())
+        check!(pool.all_freed())
     }
 }

@@ -76,7 +76,7 @@ fn round(source: Source, size: usize) -> Result {
 fn memory_returns(source: Source, size: usize) -> Result {
     round(source, size)?;
     if !CAN_COUNT_PAGES {
-        check!(memory::nothing_waits());
+        check!(memory::nothing_waits())?;
         return Ok(());
     }
     let slack = slack(size);
@@ -86,8 +86,7 @@ fn memory_returns(source: Source, size: usize) -> Result {
         || (0..ROUNDS).try_for_each(|_| round(source, size)),
         |missing| pr_info!("{source:?} {size}: {missing} pages are missing, {slack} may be\n"),
     )?;
-    check!(is_back);
-    Ok(())
+    check!(is_back)
 }
 
 /// Frees `count` vmalloc objects of `size` bytes in a row, and checks that each is unmapped.
@@ -106,8 +105,7 @@ fn all_are_unmapped(count: usize, size: usize) -> Result {
     if !gone {
         pr_info!("{} of {} vmalloc objects are still mapped\n", left(), count);
     }
-    check!(gone);
-    Ok(())
+    check!(gone)
 }
 
 #[kunit_tests(rcu_ptr_kinds)]
@@ -133,7 +131,7 @@ mod tests {
                 unsafe { core_test::field_free(field, nolock, object.start) };
             }
             core::barrier();
-            check!(pool.all_freed());
+            check!(pool.all_freed())?;
         }
         Ok(())
     }
@@ -144,7 +142,7 @@ mod tests {
             let pool = Pool::with(16, 4096 + 8, at)?;
             FreeFn::FREES.map(|free_fn| pool.free(free_fn, 1));
             core::barrier();
-            check!(pool.taken() == 2 && pool.all_freed());
+            check!(pool.taken() == 2 && pool.all_freed())?;
         }
         Ok(())
     }
@@ -189,7 +187,7 @@ mod tests {
         for size in [24, 96, 1000, 5000] {
             let cache = RawCache::new("rcu_ptr_kunit_kinds", size, Checks::None)?;
             for i in 0..scaled(5000) {
-                check!(FreeFn::FREES[i % 2].free_new(&cache, 1) == 1);
+                check!(FreeFn::FREES[i % 2].free_new(&cache, 1) == 1)?;
             }
             core::barrier();
             // Reports objects that are missing.

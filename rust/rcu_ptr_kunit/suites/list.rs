@@ -25,8 +25,7 @@ fn all_on_list(count: usize, size: usize, at: usize) -> Result {
     thread::on_cpus(cpu::online(), &body, || ())?;
     let listed = listed.count();
     core::barrier();
-    check!(listed as usize == count && pool.taken() == count && pool.all_freed());
-    Ok(())
+    check!(listed as usize == count && pool.taken() == count && pool.all_freed())
 }
 
 /// # Safety
@@ -67,8 +66,7 @@ fn kinds_in_turn(count: usize) -> Result {
     core::barrier();
     // With softirqs disabled vfree() leaves the unmapping to a worker.
     let gone = bound::wait_with_timeout(|| areas.iter().all(|&area| !alloc::is_mapped(area)));
-    check!(gone && pool.taken() == count - (count + 1) / 3 && pool.all_freed());
-    Ok(())
+    check!(gone && pool.taken() == count - (count + 1) / 3 && pool.all_freed())
 }
 
 #[kunit_tests(rcu_ptr_list)]

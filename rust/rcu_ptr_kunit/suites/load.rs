@@ -205,7 +205,7 @@ mod tests {
                 slowest / MSEC
             );
             // A drain interval, a grace period and the worker, but no second interval.
-            check!(at(100) * MSEC <= INTERVAL + INTERVAL / 2 + slowest);
+            check!(at(100) * MSEC <= INTERVAL + INTERVAL / 2 + slowest)?;
         }
         Ok(())
     }
@@ -222,7 +222,7 @@ mod tests {
                 INTERVAL / MSEC,
                 slowest / MSEC
             );
-            check!(delay <= INTERVAL + INTERVAL / 2 + slowest);
+            check!(delay <= INTERVAL + INTERVAL / 2 + slowest)?;
         }
         Ok(())
     }
@@ -238,8 +238,8 @@ mod tests {
             pool.taken(),
             migrations
         );
-        check!(migrations > MIN_MIGRATIONS);
-        check!(pool.all_freed());
+        check!(migrations > MIN_MIGRATIONS)?;
+        check!(pool.all_freed())?;
         // The destruction of the cache reports objects that are missing.
         Ok(())
     }

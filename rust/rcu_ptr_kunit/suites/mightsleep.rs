@@ -29,7 +29,7 @@ fn without_memory() -> Result<u64> {
     drop(hog);
     let waited = waited.count();
     core::barrier();
-    check!(pool.all_freed());
+    check!(pool.all_freed())?;
     Ok(waited)
 }
 
@@ -42,8 +42,7 @@ mod tests {
         let pool = Pool::new(3000)?;
         pool.free(FreeFn::Mightsleep, 2000);
         core::barrier();
-        check!(pool.all_freed());
-        Ok(())
+        check!(pool.all_freed())
     }
 
     /// Without cached blocks a caller allocates one, which later callers share.
@@ -53,8 +52,7 @@ mod tests {
         let pool = Pool::new(2000)?;
         pool.free(FreeFn::Mightsleep, 1500);
         core::barrier();
-        check!(pool.all_freed());
-        Ok(())
+        check!(pool.all_freed())
     }
 
     #[test]
@@ -73,8 +71,7 @@ mod tests {
         }
         pr_info!("memory is short: {waited} of 16 callers waited themselves\n");
         // With fault injection no_block_available() tests this reliably.
-        check!(waited > 0 || fault::CAN);
-        Ok(())
+        check!(waited > 0 || fault::CAN)
     }
 
     /// Callers that wait, and their objects, are counted in the statistics.
@@ -93,8 +90,7 @@ mod tests {
               { exit n[\"queued_sync\"] != 5 || n[\"freed\"] != 5 }'",
         );
         core::barrier();
-        check!(freed && counted.is_ok());
-        Ok(())
+        check!(freed && counted.is_ok())
     }
 
     /// No page can be allocated: every caller has to wait for a grace period.
@@ -111,8 +107,7 @@ mod tests {
         // Each object is freed when its caller returns.
         let freed = pool.all_freed();
         core::barrier();
-        check!(pool.taken() == 16 && waited == 16);
-        check!(freed);
-        Ok(())
+        check!(pool.taken() == 16 && waited == 16)?;
+        check!(freed)
     }
 }

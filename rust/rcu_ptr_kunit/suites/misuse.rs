@@ -86,10 +86,9 @@ fn twice_in_a_row() -> Result {
             linked.count() == before.0 && pool.taken() > before.1
         });
         core::barrier();
-        check!(in_blocks);
+        check!(in_blocks)?;
     }
-    check!(pool.all_freed());
-    Ok(())
+    check!(pool.all_freed())
 }
 
 /// Queues an object again after others, so that the list becomes cyclic. Objects that are queued
@@ -108,8 +107,7 @@ fn list_without_an_end(free_fn: FreeFn) -> Result {
     let pool = Pool::new(10)?;
     pool.free(free_fn, 10);
     core::barrier();
-    check!(pool.all_freed());
-    Ok(())
+    check!(pool.all_freed())
 }
 
 /// Calls `f`. The statistics have to show that the number of objects that it leaks is `right`, a
@@ -155,8 +153,7 @@ mod tests {
     #[test]
     fn no_function() -> Result {
         provoke::no_func()?;
-        check!(CALLED.load(Relaxed) == 0);
-        Ok(())
+        check!(CALLED.load(Relaxed) == 0)
     }
 
     #[test]
@@ -168,8 +165,7 @@ mod tests {
                 unsafe { core::call(head, true, waits as core::Func) };
             })
         })?;
-        check!(CALLED.load(Relaxed) == before + 1);
-        Ok(())
+        check!(CALLED.load(Relaxed) == before + 1)
     }
 
     #[test]
@@ -182,7 +178,7 @@ mod tests {
             drop(list);
             (twice_in_a_row(), called)
         });
-        check!(called? == 2);
+        check!(called? == 2)?;
         freed
     }
 
@@ -216,8 +212,7 @@ mod tests {
             }
         )?;
         core::barrier();
-        check!(called == 2);
-        Ok(())
+        check!(called == 2)
     }
 
     /// The second call comes when debugobjects tracks the object because of the first one.
@@ -259,7 +254,6 @@ mod tests {
         } else {
             expect_splat!("ODEBUG: activate active", again());
         }
-        check!(pool.all_freed());
-        Ok(())
+        check!(pool.all_freed())
     }
 }

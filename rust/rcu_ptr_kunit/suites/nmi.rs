@@ -37,11 +37,10 @@ fn judge(what: &str, least: u64, actor: &Actor<'_>, pool: &Pool) -> Result {
         "NMI source {what}: {inside} came in_nmi(), {elsewhere} elsewhere, {allocated} objects \
          made there, all freed: {freed}\n"
     );
-    check!(inside >= least && elsewhere == 0);
+    check!(inside >= least && elsewhere == 0)?;
     // kmalloc_nolock() fails in NMI on PREEMPT_RT.
-    check!(allocated > 0 || cfg!(CONFIG_PREEMPT_RT));
-    check!(freed);
-    Ok(())
+    check!(allocated > 0 || cfg!(CONFIG_PREEMPT_RT))?;
+    check!(freed)
 }
 
 /// The number of NMIs of a storm.
@@ -91,10 +90,9 @@ mod tests {
             let stormed = storm::during(nmi_source, &count, None, || {
                 bound::wait_with_timeout(|| came.load(Relaxed) >= MIN_NMIS)
             })?;
-            check!(stormed);
+            check!(stormed)?;
         }
-        check!(came.load(Relaxed) >= MIN_NMIS);
-        Ok(())
+        check!(came.load(Relaxed) >= MIN_NMIS)
     }
 
     #[test]
@@ -182,8 +180,7 @@ mod tests {
         pr_info!("watchpoints: {deferred} objects found the lock held\n");
         judge("watchpoints", MIN_NMIS, &actor, &pool)?;
         // Engine lockless has no lock that may be held.
-        check!(deferred > 0 || probes::saw_lockless());
-        Ok(())
+        check!(deferred > 0 || probes::saw_lockless())
     }
 
     /// NMIs after writes to the first word (the lock of `rfc`) free objects by the headless
@@ -230,15 +227,14 @@ mod tests {
         );
         let (taken, refused) = (taken.load(Relaxed), refused.load(Relaxed));
         pr_info!("rcu_ptr_try_kfree_nolock() in NMI: {taken} taken, {refused} refused\n");
-        check!(pool.all_freed() && elsewhere.load(Relaxed) == 0);
+        check!(pool.all_freed() && elsewhere.load(Relaxed) == 0)?;
         // Engine lockless has no lock that may be held.
         let came = if probes::saw_lockless() {
             taken
         } else {
             refused
         };
-        check!(came > 0);
-        Ok(())
+        check!(came > 0)
     }
 
     /// The same storm with the kernel's own `kfree_rcu_nolock()`. The destruction of the kmem_cache
@@ -254,8 +250,7 @@ mod tests {
         })?;
         let (inside, elsewhere) = (actor.inside(), actor.elsewhere());
         pr_info!("control, the kernel's own: {inside} came in_nmi(), {elsewhere} elsewhere\n");
-        check!(inside >= MIN_NMIS && elsewhere == 0);
-        Ok(())
+        check!(inside >= MIN_NMIS && elsewhere == 0)
     }
 
     #[test]
@@ -324,12 +319,11 @@ mod tests {
         drop(restore);
         core::barrier();
         ran?;
-        check!(pool.all_freed());
+        check!(pool.all_freed())?;
         let (calls, raised) = (pool.taken(), raised.load(Relaxed) as usize);
         pr_info!("{calls} NMIs while the tick stops, {raised} raised an interrupt\n");
         // On a busy host the tick of that CPU may continue for long.
-        check!(calls >= 4 && raised == calls);
-        Ok(())
+        check!(calls >= 4 && raised == calls)
     }
 
     #[test]

@@ -247,7 +247,7 @@ fn rounds(
     }
     totals.msecs = (thread::now() - start) / 1_000_000;
     let late = totals.msecs >= secs * 1000;
-    check!(totals.is_storm(what, if late { wanted / LEAST } else { wanted }));
+    check!(totals.is_storm(what, if late { wanted / LEAST } else { wanted }))?;
     Ok(Some(totals.freed.iter().sum()))
 }
 
@@ -282,8 +282,7 @@ mod tests {
         let ran = counters.ran.load(Relaxed) - ran;
         let wrong = counters.wrong.load(Relaxed) - wrong;
         pr_info!("storm: callbacks: {queued} queued, {ran} called, {wrong} in a wrong context\n");
-        check!(queued == ran && wrong == 0);
-        Ok(())
+        check!(queued == ran && wrong == 0)
     }
 
     /// The kernel uses sheaves for caches without checks.

@@ -59,8 +59,7 @@ fn hold(readers: &Readers, msecs: i64) {
 fn check_seen(seen: &Seen, objects: usize) -> Result {
     let (checks, broken) = (seen.checks / objects.max(1), seen.broken);
     pr_info!("reader: {checks} checks at every object, {broken} at broken ones\n");
-    check!(checks > MIN_CHECKS && broken == 0);
-    Ok(())
+    check!(checks > MIN_CHECKS && broken == 0)
 }
 
 /// Frees `count` objects beside readers. Returns how many were linked.
@@ -75,7 +74,7 @@ fn watched(count: usize, free_fn: FreeFn) -> Result<u64> {
     core::barrier();
     check_seen(&seen?, count)?;
     pr_info!("reader: {listed} of {count} objects on the list\n");
-    check!(pool.all_freed());
+    check!(pool.all_freed())?;
     Ok(listed)
 }
 
@@ -108,8 +107,7 @@ fn one_batch_and_another() -> Result {
     core::barrier();
     check_seen(&outer, old.len())?;
     check_seen(&inner, new.len())?;
-    check!(new.all_freed() && old.all_freed());
-    Ok(())
+    check!(new.all_freed() && old.all_freed())
 }
 
 #[kunit_tests(rcu_ptr_reader)]
@@ -172,7 +170,7 @@ mod tests {
             core::barrier();
             drop(restore);
             check_seen(&seen, 1)?;
-            check!(waited == 1 && pool.all_freed());
+            check!(waited == 1 && pool.all_freed())?;
         }
         Ok(())
     }
@@ -180,15 +178,14 @@ mod tests {
     #[test]
     fn list() -> Result {
         let _restore = (params::no_blocks()?, params::quick_drain()?);
-        check!(watched(2000, FreeFn::Kvfree)? == 2000);
-        Ok(())
+        check!(watched(2000, FreeFn::Kvfree)? == 2000)
     }
 
     #[test]
     fn callbacks_on_the_list() -> Result {
         let _restore = (params::no_blocks()?, params::quick_drain()?);
         for free_fn in FreeFn::CALLS {
-            check!(watched(1000, free_fn)? == 1000);
+            check!(watched(1000, free_fn)? == 1000)?;
         }
         Ok(())
     }
@@ -213,8 +210,7 @@ mod tests {
         done?;
         core::barrier();
         check_seen(&seen, new.len())?;
-        check!(new.all_freed() && old.all_freed());
-        Ok(())
+        check!(new.all_freed() && old.all_freed())
     }
 
     #[test]
@@ -236,8 +232,7 @@ mod tests {
         shrunk?;
         core::barrier();
         check_seen(&seen, pool.len())?;
-        check!(pool.all_freed());
-        Ok(())
+        check!(pool.all_freed())
     }
 
     #[test]
@@ -250,7 +245,6 @@ mod tests {
             core::barrier();
             inside = readers.inside();
         })?;
-        check!(inside == 0);
-        Ok(())
+        check!(inside == 0)
     }
 }

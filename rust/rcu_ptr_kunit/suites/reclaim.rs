@@ -71,8 +71,7 @@ impl Wait {
         pr_info!(
             "{of_which} objects by {free_fn:?} took {least} ms, at most {msecs} are allowed\n"
         );
-        check!(least <= msecs);
-        Ok(())
+        check!(least <= msecs)
     }
 }
 
@@ -112,8 +111,7 @@ fn shorter_interval_is_applied(free_fn: FreeFn) -> Result {
     let _quick_again = params::quick_drain()?;
     let freed = bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
     core::barrier();
-    check!(freed);
-    Ok(())
+    check!(freed)
 }
 
 /// A full block does not wait for the drain interval (5 s), nor for a second of it.
@@ -165,7 +163,7 @@ fn keeps_no_block(cpu: i32) -> Result {
         let has = has_block();
         core::barrier();
         if had {
-            check!(!has);
+            check!(!has)?;
             return Ok(());
         }
     }
@@ -226,9 +224,8 @@ mod tests {
         let freed = bound::soon(|| pool.all_freed());
         let shrinks = shrinks.count();
         core::barrier();
-        check!(freed);
-        check!(shrinks > 0);
-        Ok(())
+        check!(freed)?;
+        check!(shrinks > 0)
     }
 
     /// Memory reclaim is told of the objects of every CPU.
@@ -255,8 +252,7 @@ mod tests {
                 break;
             }
         }
-        check!(counted);
-        Ok(())
+        check!(counted)
     }
 
     /// A CPU with an empty block, and nothing else, is left alone by the shrinker: it still has the
@@ -287,8 +283,7 @@ mod tests {
                 break;
             }
         }
-        check!(alone);
-        Ok(())
+        check!(alone)
     }
 
     /// The shrinker is asked for one block while the first CPU has some: it scans no other CPU.
@@ -300,13 +295,12 @@ mod tests {
         // These calls allocate blocks.
         cpus::on(cpus::first(), || pool.free(FreeFn::Mightsleep, pool.len()))?;
         core::barrier();
-        check!(memory::stats_match(cpus::first(), "now_cached=[1-9]"));
+        check!(memory::stats_match(cpus::first(), "now_cached=[1-9]"))?;
         let shrinks = EventCounter::start(|c| c.shrinks.load(Relaxed))?;
         user::sh(
             c"for s in /sys/kernel/debug/shrinker/rcu_ptr-krc-*; do echo 0 0 1 >$s/scan; done",
         )?;
-        check!(shrinks.count() == 1);
-        Ok(())
+        check!(shrinks.count() == 1)
     }
 
     #[test]
@@ -338,10 +332,9 @@ mod tests {
         thread::sleep(20);
         drop(restore);
         let before = refills.count();
-        check!(count_delayed_refills()? == 0);
+        check!(count_delayed_refills()? == 0)?;
         // Nor does it wait without the event.
-        check!(bound::soon(|| refills.count() > before));
-        Ok(())
+        check!(bound::soon(|| refills.count() > before))
     }
 
     /// All memory is allocated while objects wait: all of them are freed.
@@ -353,8 +346,7 @@ mod tests {
         pool.free(FreeFn::Kvfree, 1000);
         drop(hog);
         core::barrier();
-        check!(pool.all_freed());
-        Ok(())
+        check!(pool.all_freed())
     }
 
     /// A headless call in atomic context returns false, as there is no block, and no other call
@@ -382,7 +374,7 @@ mod tests {
                 Ok(taken)
             })
         };
-        check!(!cpus::on(cpus::first(), try_free)??);
+        check!(!cpus::on(cpus::first(), try_free)??)?;
         // A refill that an earlier test has delayed runs first. Timers of that length may be late
         // by an eighth.
         let came = bound::within(params::PAUSE_MSECS * 9 / 8, || {
@@ -393,8 +385,7 @@ mod tests {
             unsafe { FreeFn::Mightsleep.free(object.start, object.at) };
         }
         core::barrier();
-        check!(came);
-        Ok(())
+        check!(came)
     }
 
     /// Refills pause after the shrinker has run, then add blocks.
@@ -425,9 +416,8 @@ mod tests {
         drop(probes);
         core::barrier();
         pr_info!("after pressure: {backoffs} refills put off, {refilled} blocks came\n");
-        check!(freed);
-        check!(backoffs > 0);
-        check!(refilled > 0);
-        Ok(())
+        check!(freed)?;
+        check!(backoffs > 0)?;
+        check!(refilled > 0)
     }
 }

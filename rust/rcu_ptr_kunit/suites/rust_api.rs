@@ -143,11 +143,10 @@ mod tests {
     fn boxes_drop_what_they_own() -> Result {
         static DROPS: DropCounts = DropCounts::new();
         for key in 0..2000 {
-            check!(object(&DROPS, key)?.key == key);
+            check!(object(&DROPS, key)?.key == key)?;
         }
-        check!(DROPS.all_dropped(2000));
-        check!(DROPS.bh_off.load(Relaxed) == 2000);
-        Ok(())
+        check!(DROPS.all_dropped(2000))?;
+        check!(DROPS.bh_off.load(Relaxed) == 2000)
     }
 
     #[test]
@@ -162,8 +161,7 @@ mod tests {
         }
         let early = DROPS.dropped();
         drop(guard);
-        check!(early == 0 && DROPS.all_dropped(1));
-        Ok(())
+        check!(early == 0 && DROPS.all_dropped(1))
     }
 
     #[test]
@@ -172,13 +170,12 @@ mod tests {
         for key in 0..20 {
             let object: RcuSleepBox<_> =
                 RcuBox::new(Sleeper(Owner::new(&DROPS, key)?), GFP_KERNEL)?;
-            check!(object.0.key == key);
+            check!(object.0.key == key)?;
             cpu::irqs_off(|| drop(object));
         }
-        check!(DROPS.all_dropped(20));
+        check!(DROPS.all_dropped(20))?;
 
-        check!(DROPS.in_task.load(Relaxed) == 20);
-        Ok(())
+        check!(DROPS.in_task.load(Relaxed) == 20)
     }
 
     #[test]
@@ -187,14 +184,13 @@ mod tests {
         let first = owner::chain(&DROPS)?;
         let links = core::iter::successors(first.as_deref(), |link| link.next.as_deref());
         let sum: u64 = links.map(|link| link.owner.key).sum();
-        check!(sum == CHAIN * (CHAIN - 1) / 2);
+        check!(sum == CHAIN * (CHAIN - 1) / 2)?;
         drop(first);
         // The drop of each starts the wait of the next.
         for _ in 1..CHAIN {
             rcu_ptr::barrier();
         }
-        check!(DROPS.all_dropped(CHAIN as usize));
-        Ok(())
+        check!(DROPS.all_dropped(CHAIN as usize))
     }
 
     #[test]
@@ -210,15 +206,14 @@ mod tests {
             drop(RcuKBox::new(Counted, GFP_KERNEL)?);
         }
         rcu_ptr::barrier();
-        check!(DROPPED.load(Relaxed) == 1000);
-        Ok(())
+        check!(DROPPED.load(Relaxed) == 1000)
     }
 
     #[test]
     fn boxes_without_a_destructor() -> Result {
         for key in 0..2000u64 {
             let object = RcuKBox::<u64>::new(key, GFP_KERNEL)?;
-            check!(*object == key);
+            check!(*object == key)?;
         }
         let nothing = RcuKBox::<()>::new((), GFP_KERNEL)?;
         drop(nothing);
@@ -240,11 +235,10 @@ mod tests {
                 GFP_KERNEL,
             )?;
             let plain = RcuKVBox::<Wide>::new(sevens(), GFP_KERNEL)?;
-            check!(small.key == large.owner.key && large.rest[19_999] == plain[19_999]);
-            check!(sleepy.key == key);
+            check!(small.key == large.owner.key && large.rest[19_999] == plain[19_999])?;
+            check!(sleepy.key == key)?;
         }
-        check!(DROPS.all_dropped(60));
-        Ok(())
+        check!(DROPS.all_dropped(60))
     }
 
     #[test]
@@ -255,11 +249,10 @@ mod tests {
         let left = ptr::from_ref(&*object).cast_mut();
         mem::forget(object);
         rcu_ptr::barrier();
-        check!(DROPS.dropped() == 0);
+        check!(DROPS.dropped() == 0)?;
         // SAFETY: The object of a box of this type that was forgotten.
         drop(unsafe { RcuKBox::<Owner>::from_foreign(left.cast()) });
-        check!(DROPS.all_dropped(1));
-        Ok(())
+        check!(DROPS.all_dropped(1))
     }
 
     #[test]
@@ -267,10 +260,9 @@ mod tests {
         static DROPS: DropCounts = DropCounts::new();
         for _ in 0..100 {
             let object = RcuKBox::<Link>::new(failing(&DROPS), GFP_KERNEL);
-            check!(object.is_err_and(|error| error == EBUSY));
+            check!(object.is_err_and(|error| error == EBUSY))?;
         }
-        check!(DROPS.all_dropped(100));
-        Ok(())
+        check!(DROPS.all_dropped(100))
     }
 
     /// Their memory is freed without a grace period; only memory of their owners waits for one.
@@ -292,8 +284,8 @@ mod tests {
                     GFP_KERNEL,
                 );
                 let view = RcuFreeVBox::<Link>::new(sevens(), failing(&DROPS), GFP_KERNEL);
-                check!(large.is_err_and(|error| error == EBUSY));
-                check!(view.is_err_and(|error| error == EBUSY));
+                check!(large.is_err_and(|error| error == EBUSY))?;
+                check!(view.is_err_and(|error| error == EBUSY))?;
             }
             // Each object has five pages.
             back |= bound::soon(|| mark.missing() < 2 * ROUNDS as u64);
@@ -303,27 +295,25 @@ mod tests {
         }
         let queued = queued.count();
         rcu_ptr::barrier();
-        check!(back);
-        check!(queued == DROPS.made() as u64);
-        check!(DROPS.is_balanced());
-        Ok(())
+        check!(back)?;
+        check!(queued == DROPS.made() as u64)?;
+        check!(DROPS.is_balanced())
     }
 
     #[test]
     fn pointers_are_those_of_objects() -> Result {
         static DROPS: DropCounts = DropCounts::new();
-        check!(is_object(1u8)?);
-        check!(is_object(1u64)?);
-        check!(is_object(Line)?);
-        check!(is_object(Owner::new(&DROPS, 1)?)?);
+        check!(is_object(1u8)?)?;
+        check!(is_object(1u64)?)?;
+        check!(is_object(Line)?)?;
+        check!(is_object(Owner::new(&DROPS, 1)?)?)?;
         let door = door(&DROPS, 2)?;
         let seen = ptr::from_ref(door.view());
         let raw = door.into_foreign().cast::<Door>();
-        check!(ptr::eq(seen, raw) && aligned::<Door, RcuFreeBox<Key>>(raw));
+        check!(ptr::eq(seen, raw) && aligned::<Door, RcuFreeBox<Key>>(raw))?;
         // SAFETY: From above.
         drop(unsafe { RcuFreeBox::<Key>::from_foreign(raw.cast()) });
-        check!(DROPS.all_dropped(2));
-        Ok(())
+        check!(DROPS.all_dropped(2))
     }
 
     #[test]
@@ -333,14 +323,13 @@ mod tests {
         door.owned_mut().0.key ^= 0;
         let guard = rcu::read_lock();
         let view = door.with_rcu(&guard);
-        check!(door.0.key == view.number && view.closed.load(Relaxed) == 0);
+        check!(door.0.key == view.number && view.closed.load(Relaxed) == 0)?;
         drop(door);
         // The owner's part has been dropped, once, after drop_before_gp(); the view is still there.
         let (dropped, closed, number) = (DROPS.dropped(), view.closed.load(Relaxed), view.number);
         drop(guard);
-        check!(dropped == 1 && closed == 1 && number == 7);
-        check!(DROPS.all_dropped(1) && DROPS.checks.load(Relaxed) == 1);
-        Ok(())
+        check!(dropped == 1 && closed == 1 && number == 7)?;
+        check!(DROPS.all_dropped(1) && DROPS.checks.load(Relaxed) == 1)
     }
 
     #[test]
@@ -357,7 +346,7 @@ mod tests {
         for _ in 0..20 {
             let wide: RcuFreeKVBox<Blind> = RcuFreeBox::new(sevens(), Blind, GFP_KERNEL)?;
             let paged: RcuFreeVBox<Blind> = RcuFreeBox::new(sevens(), Blind, GFP_KERNEL)?;
-            check!(last(&wide) == 7 && last(&paged) == 7);
+            check!(last(&wide) == 7 && last(&paged) == 7)?;
         }
         let view = Door {
             number: 1,
@@ -367,8 +356,7 @@ mod tests {
             drop(RcuFreeBox::new_nolock(view, Key(owner)));
         }
         rcu_ptr::barrier();
-        check!(DROPS.is_balanced());
-        Ok(())
+        check!(DROPS.is_balanced())
     }
 
     #[test]
@@ -381,15 +369,14 @@ mod tests {
             drop(doors.swap(Some(door(&DROPS, key)?)));
             let guard = rcu::read_lock();
             let seen = objects.load(&guard).map(|object| object.key);
-            check!(seen == Some(key));
+            check!(seen == Some(key))?;
             let seen = doors.load(&guard).map(|view| view.number);
-            check!(seen == Some(key));
+            check!(seen == Some(key))?;
         }
         // One slot is emptied, the other is dropped with its object.
-        check!(doors.swap(None).is_some() && doors.swap(None).is_none());
+        check!(doors.swap(None).is_some() && doors.swap(None).is_none())?;
         drop(objects);
-        check!(DROPS.all_dropped(200));
-        Ok(())
+        check!(DROPS.all_dropped(200))
     }
 
     #[test]
@@ -407,11 +394,11 @@ mod tests {
             drop(old.map_err(Error::from)?);
         }
         let guard = objects.lock();
-        check!((0..150).all(|i| guard.get(i).is_some_and(|o| o.key == 2 * i as u64 + 1)));
+        check!((0..150).all(|i| guard.get(i).is_some_and(|o| o.key == 2 * i as u64 + 1)))?;
         drop(guard);
         let mut guard = doors.lock();
-        check!(guard.get_mut(3).is_some_and(|key| key.0.key == 7));
-        check!(guard.get(3).is_some_and(|door| door.view().number == 7));
+        check!(guard.get_mut(3).is_some_and(|key| key.0.key == 7))?;
+        check!(guard.get(3).is_some_and(|door| door.view().number == 7))?;
         let removed = guard.remove(3);
         drop(guard);
         let closed = removed.map(|door| {
@@ -420,10 +407,9 @@ mod tests {
             drop(door);
             view.closed.load(Relaxed)
         });
-        check!(closed == Some(1));
+        check!(closed == Some(1))?;
         drop((objects, doors));
-        check!(DROPS.all_dropped(600));
-        Ok(())
+        check!(DROPS.all_dropped(600))
     }
 
     #[test]
@@ -438,8 +424,7 @@ mod tests {
         seen.check_intact();
         let key = seen.key;
         drop(guard);
-        check!(key == 5 && DROPS.all_dropped(1));
-        Ok(())
+        check!(key == 5 && DROPS.all_dropped(1))
     }
 
     #[test]
@@ -463,11 +448,10 @@ mod tests {
             });
             seen.check_intact();
         }
-        check!(DROPS.all_dropped(500));
-        check!(RAN.load(Relaxed) == 500 && WRONG.load(Relaxed) == 0);
+        check!(DROPS.all_dropped(500))?;
+        check!(RAN.load(Relaxed) == 500 && WRONG.load(Relaxed) == 0)?;
         // The references of the closures and of the objects have been dropped.
-        check!(Arc::into_unique_or_drop(shared).is_some());
-        Ok(())
+        check!(Arc::into_unique_or_drop(shared).is_some())
     }
 
     #[test]
@@ -485,9 +469,8 @@ mod tests {
                 RAN.fetch_add(u64::from(in_task), Relaxed);
             });
         }
-        check!(DROPS.all_dropped(20));
-        check!(RAN.load(Relaxed) == 20);
-        Ok(())
+        check!(DROPS.all_dropped(20))?;
+        check!(RAN.load(Relaxed) == 20)
     }
 
     #[test]
@@ -502,8 +485,7 @@ mod tests {
             })
         });
         rcu_ptr::barrier();
-        check!(DROPS.all_dropped(2) && RAN.load(Relaxed) == 2);
-        Ok(())
+        check!(DROPS.all_dropped(2) && RAN.load(Relaxed) == 2)
     }
 
     #[test]
@@ -514,10 +496,9 @@ mod tests {
             GFP_KERNEL,
         )?);
         let plain = RcuKBox::new(WithRoom::<_, 1>::new(3u64), GFP_KERNEL)?;
-        check!(**plain == 3);
+        check!(**plain == 3)?;
         drop(plain);
-        check!(DROPS.all_dropped(1));
-        Ok(())
+        check!(DROPS.all_dropped(1))
     }
 
     #[test]
@@ -530,7 +511,7 @@ mod tests {
         // long.
         for _ in 0..600 {
             let (some, back) = try_free(N)?;
-            check!(some + back == N as usize);
+            check!(some + back == N as usize)?;
             taken = some;
             if taken > 0 || never {
                 break;
@@ -538,8 +519,7 @@ mod tests {
             drop(RcuKBox::<u64>::new(0u64, GFP_KERNEL)?);
             thread::sleep(100);
         }
-        check!(taken > 0 || never);
-        Ok(())
+        check!(taken > 0 || never)
     }
 
     #[test]

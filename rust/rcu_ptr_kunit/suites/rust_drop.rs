@@ -123,10 +123,9 @@ impl BoxExchange {
         // Each call allocates two. kmalloc_nolock() fails in NMI on PREEMPT_RT, and while another
         // context holds the lock of the slab; half of the allocations of tasks is a safe lower
         // limit.
-        check!(asked >= 2 * (tasks + there) && made + missed == asked && made >= tasks);
-        check!(there > MIN_NMIS && ran == queued && checks > 0);
-        check!(self.drops.is_balanced());
-        Ok(())
+        check!(asked >= 2 * (tasks + there) && made + missed == asked && made >= tasks)?;
+        check!(there > MIN_NMIS && ran == queued && checks > 0)?;
+        check!(self.drops.is_balanced())
     }
 }
 
@@ -225,8 +224,8 @@ fn through_a_cache(drops: &'static DropCounts) -> Result<Option<usize>> {
         exchanger.next.load(Relaxed) as usize - 1,
         rounds * cpu::online().count(),
     );
-    check!(asked >= tasks + there && made + missed == asked && made >= tasks / 2);
-    check!(drops.is_balanced() && checks > 0);
+    check!(asked >= tasks + there && made + missed == asked && made >= tasks / 2)?;
+    check!(drops.is_balanced() && checks > 0)?;
     Ok(nmi_source.map(|_| there))
 }
 
@@ -243,9 +242,8 @@ fn sharing(drops: &'static DropCounts, generations: u64) -> Result {
         }
     }
     drop(cache);
-    check!(drops.is_balanced() && drops.made() == 2 * generations as usize);
-    check!(Arc::into_unique_or_drop(shared).is_some());
-    Ok(())
+    check!(drops.is_balanced() && drops.made() == 2 * generations as usize)?;
+    check!(Arc::into_unique_or_drop(shared).is_some())
 }
 
 #[kunit_tests(rcu_ptr_rust_drop)]
@@ -274,8 +272,7 @@ mod tests {
     fn through_a_cache_in_nmi_and_tasks() -> Result {
         static DROPS: DropCounts = DropCounts::new();
         let there = or_skip!(through_a_cache(&DROPS)?, c"the machine has no NMIs");
-        check!(there > MIN_NMIS);
-        Ok(())
+        check!(there > MIN_NMIS)
     }
 
     #[test]

@@ -149,9 +149,8 @@ mod tests {
              /dev/console | \
              grep -qE 'ACCOUNT|__GFP_HIGH|__GFP_MEMALLOC|__GFP_ZERO'"
         ));
-        check!(object.is_some());
-        check!(special.is_err() && seen.is_ok());
-        Ok(())
+        check!(object.is_some())?;
+        check!(special.is_err() && seen.is_ok())
     }
 
     /// A call that may sleep is reported in atomic context, whether a sheaf has an object or not.
@@ -179,8 +178,7 @@ mod tests {
             let waited = (0..2 * N).filter(|_| tasks.keep(cache.alloc(false)));
             (waited.count(), alloc_irqs_off(&held, N))
         })?;
-        check!(waited == 2 * N && found == N);
-        Ok(())
+        check!(waited == 2 * N && found == N)
     }
 
     /// All CPUs of a node can use the reserve.
@@ -196,8 +194,7 @@ mod tests {
         prefill(&cache, N)?;
         let held = Kept::new(&cache, N)?;
         let found = alloc_one_and_rest(&held, [first, second], N)?;
-        check!(found == N);
-        Ok(())
+        check!(found == N)
     }
 
     /// NMIs on one CPU after the other use the reserve.
@@ -227,8 +224,7 @@ mod tests {
                 spin(|| came.load(Relaxed) > i);
             }
         })?;
-        check!(came.load(Relaxed) == N && found.load(Relaxed) == N);
-        Ok(())
+        check!(came.load(Relaxed) == N && found.load(Relaxed) == N)
     }
 
     /// A worker refills the reserve, repeatedly.
@@ -239,11 +235,11 @@ mod tests {
         prefill(&cache, N)?;
         for _ in 0..3 {
             let held = cpus::on(cpus::first(), || cache.hold_irqs_off(N))??;
-            check!(held.len() == N);
+            check!(held.len() == N)?;
             check!(bound::soon(|| stats_match!(
                 "rcu_ptr_kept_again",
                 " reserve=1[0-9][0-9] "
-            )));
+            )))?;
         }
         Ok(())
     }
@@ -262,8 +258,7 @@ mod tests {
         let down = Down::take_with(cpu, DownStep::Parked, &body)?;
         let filled = bound::soon(|| cache.stats().reserve >= N as u64);
         down.up()?;
-        check!(found.load(Relaxed) == 60 && filled);
-        Ok(())
+        check!(found.load(Relaxed) == 60 && filled)
     }
 
     /// A context with preemption disabled may read the reserve while it is replaced by a larger
@@ -286,7 +281,7 @@ mod tests {
                 (cache.prefill(10), stage.load(Relaxed) == 1)
             })?;
             prefilled?;
-            check!(!early);
+            check!(!early)?;
         }
         Ok(())
     }
@@ -301,8 +296,7 @@ mod tests {
             cpu::irqs_off(|| (0..N).filter(in_vain).count())
         })?;
         let came = bound::wait_with_timeout(|| cache.stats().now_full as usize * 56 >= missed);
-        check!(missed > N / 2 && came);
-        Ok(())
+        check!(missed > N / 2 && came)
     }
 
     /// A worker that runs on one node fills the barn of another node with memory of that node.
@@ -323,10 +317,10 @@ mod tests {
             let Some(cache) = asked else {
                 return Err(EAGAIN);
             };
-            check!(bound::soon(|| cache.stats().now_full >= 2));
+            check!(bound::soon(|| cache.stats().now_full >= 2))?;
             for cpu in [here, there] {
                 let held = cpus::on(cpu, || cache.hold_irqs_off(40))??;
-                check!(held.len() == 40 && count_remote(&held, cpu) == 0);
+                check!(held.len() == 40 && count_remote(&held, cpu) == 0)?;
             }
         }
         Ok(())
@@ -344,7 +338,7 @@ mod tests {
                 held.into_iter().for_each(Held::free);
                 cache.hold_many(4)
             })??;
-            check!(count_remote(&held, there) == 0);
+            check!(count_remote(&held, there) == 0)?;
             drop(held);
             core::barrier();
         }

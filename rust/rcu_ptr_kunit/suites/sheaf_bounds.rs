@@ -105,9 +105,9 @@ fn spend(
         most,
         stats.now_sheaves
     ));
-    check!(settled && stats.now_sheaves <= most_sheaves);
-    check!(stats.emptied > 10 * MAX_SPENT);
-    check!(stats.now_spent <= MAX_SPENT * cpu::online().count() as u64);
+    check!(settled && stats.now_sheaves <= most_sheaves)?;
+    check!(stats.emptied > 10 * MAX_SPENT)?;
+    check!(stats.now_spent <= MAX_SPENT * cpu::online().count() as u64)?;
     Ok(most)
 }
 
@@ -135,8 +135,7 @@ fn is_allocated_once(cache: &SheafCache, object: NonNull<u8>) -> Result {
             unsafe { cache.free_rcu(other) };
         }
     }
-    check!(times <= 1 && cache.stats().freed_twice == 1);
-    Ok(())
+    check!(times <= 1 && cache.stats().freed_twice == 1)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_bounds)]
@@ -152,8 +151,7 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_bh", SIZE, sheaves(4, 8))?;
         let alloc = || cpu::bh_off(|| cache.alloc(true));
         let most = spend(&cache, cpus, &alloc)?;
-        check!(most <= MAX_SPENT * cpu::online().count() as u64);
-        Ok(())
+        check!(most <= MAX_SPENT * cpu::online().count() as u64)
     }
 
     /// Spent sheaves of a CPU that allocates with interrupts off: their grace period starts with
@@ -185,7 +183,7 @@ mod tests {
             let stats = cache.stats();
             stats.now_waiting == 0 && stats.now_closed == 0
         });
-        check!(landed);
+        check!(landed)?;
         core::barrier();
         let stats = cache.stats();
         kernel::kunit::info(fmt!(
@@ -193,12 +191,11 @@ mod tests {
             closed,
             stats.callback_max
         ));
-        check!(stats.now_waiting == 0 && stats.now_closed == 0);
+        check!(stats.now_waiting == 0 && stats.now_closed == 0)?;
         // Without kmalloc_nolock() the objects go to the engine.
-        check!(closed > n / 4 / 2 || cfg!(CONFIG_DEBUG_KMEMLEAK));
-        check!(stats.callback_max > 0 || cfg!(CONFIG_DEBUG_KMEMLEAK));
-        check!(stats.callback_max <= CALLBACK_SHEAVES);
-        Ok(())
+        check!(closed > n / 4 / 2 || cfg!(CONFIG_DEBUG_KMEMLEAK))?;
+        check!(stats.callback_max > 0 || cfg!(CONFIG_DEBUG_KMEMLEAK))?;
+        check!(stats.callback_max <= CALLBACK_SHEAVES)
     }
 
     /// All objects and sheaves of a CPU are freed without further calls.
@@ -215,7 +212,7 @@ mod tests {
             check!(bound::within(5 * params::QUICK_DRAIN_MSECS, || {
                 let stats = cache.stats();
                 held_by_cpus(&stats) == 0 && stats.now_sheaves == 0 && all_back(&stats)
-            }));
+            }))?;
         }
         Ok(())
     }
@@ -232,9 +229,8 @@ mod tests {
         let gone = bound::wait_with_timeout(|| cache.stats().now_rcu == 0);
         let took = (thread::now() - before) / 1_000_000;
         kernel::kunit::info(fmt!("rcu_ptr_sheaf_bounds: closed after {took} ms\n"));
-        check!(came == 1 && gone);
-        check!(took < i64::from(msecs) * 7 / 4);
-        Ok(())
+        check!(came == 1 && gone)?;
+        check!(took < i64::from(msecs) * 7 / 4)
     }
 
     /// A monitor and a reaper that are armed for ten minutes apply a shorter interval without
@@ -274,9 +270,8 @@ mod tests {
         thread::sleep(5 * params::QUICK_DRAIN_MSECS);
         let stayed = cache.stats().now_rcu == waits;
         drop((long, quick, long_again));
-        check!(came == 1 && gone && back);
-        check!(waits > 0 && stayed);
-        Ok(())
+        check!(came == 1 && gone && back)?;
+        check!(waits > 0 && stayed)
     }
 
     /// Memory reclaim frees the objects and sheaves of CPUs.
@@ -294,8 +289,7 @@ mod tests {
             result.is_err() || held_by_cpus(&stats) == 0 && all_back(&stats)
         });
         result?;
-        check!(had > 0 && back);
-        Ok(())
+        check!(had > 0 && back)
     }
 
     #[test]

@@ -158,8 +158,8 @@ mod tests {
     #[test]
     fn refused() -> Result {
         let make = |size, args| SheafCache::new(c"rcu_ptr_refused", size, args).err();
-        check!(make(0, Args::default()) == Some(EINVAL));
-        check!(make(SIZE, sheaves(57, 0)) == Some(EINVAL));
+        check!(make(0, Args::default()) == Some(EINVAL))?;
+        check!(make(SIZE, sheaves(57, 0)) == Some(EINVAL))?;
         let args = |align, link_offset| Args {
             align,
             link_offset,
@@ -167,22 +167,21 @@ mod tests {
             ..Args::default()
         };
         // The alignment is no power of two; the link does not fit; the link is misaligned.
-        check!(make(SIZE, args(24, 0)) == Some(EINVAL));
-        check!(make(SIZE, args(8, 64)) == Some(EINVAL));
-        check!(make(SIZE, args(8, 60)) == Some(EINVAL));
-        check!(make(SIZE, args(8, 4)) == Some(EINVAL));
+        check!(make(SIZE, args(24, 0)) == Some(EINVAL))?;
+        check!(make(SIZE, args(8, 64)) == Some(EINVAL))?;
+        check!(make(SIZE, args(8, 60)) == Some(EINVAL))?;
+        check!(make(SIZE, args(8, 4)) == Some(EINVAL))?;
         // The link would lie beyond the first 4096 bytes.
-        check!(make(4096, Args::default()) == Some(EINVAL));
-        check!(make(4096, args(8, 8)).is_none());
-        check!(make(SIZE, sheaves(0, 1 << 20)) == Some(EINVAL));
+        check!(make(4096, Args::default()) == Some(EINVAL))?;
+        check!(make(4096, args(8, 8)).is_none())?;
+        check!(make(SIZE, sheaves(0, 1 << 20)) == Some(EINVAL))?;
         // Objects would remain charged to their first owner.
         let charged =
             SheafCache::with_flags(c"rcu_ptr_refused", SIZE, Args::default(), cache::ACCOUNT);
-        check!(charged.err() == Some(EINVAL) || cache::ACCOUNT == 0);
+        check!(charged.err() == Some(EINVAL) || cache::ACCOUNT == 0)?;
         // It sleeps.
         let cache = SheafCache::new(c"rcu_ptr_refused", SIZE, Args::default())?;
-        check!(cache.prefill_with(10, cache::gfp(GFP_ATOMIC)) == Err(EINVAL));
-        Ok(())
+        check!(cache.prefill_with(10, cache::gfp(GFP_ATOMIC)) == Err(EINVAL))
     }
 
     #[test]
@@ -204,7 +203,7 @@ mod tests {
             };
             let cache = SheafCache::new(c"rcu_ptr_sizes", size, args)?;
             for _ in 0..2 {
-                check!(keeps_contents(&cache, size, align.max(8) as usize, 300)?);
+                check!(keeps_contents(&cache, size, align.max(8) as usize, 300)?)?;
                 core::barrier();
             }
         }
@@ -215,7 +214,7 @@ mod tests {
     fn capacities() -> Result {
         for n in [1, 2, 3, 7, 55, 56] {
             let cache = SheafCache::new(c"rcu_ptr_caps", SIZE, sheaves(n, n))?;
-            check!(replace_under_readers(&cache, 1000)? == Violations::default());
+            check!(replace_under_readers(&cache, 1000)? == Violations::default())?;
         }
         Ok(())
     }
@@ -230,8 +229,7 @@ mod tests {
             first.free();
             (start, cache.hold_nolock())
         });
-        check!(again.is_some_and(|again| again.start() == start));
-        Ok(())
+        check!(again.is_some_and(|again| again.start() == start))
     }
 
     /// An allocation at whose end another task has to run returns its object all the same.
@@ -258,13 +256,12 @@ mod tests {
         drop(first);
         let others: [_; 40] = ::core::array::from_fn(|_| cache.hold_nolock());
         drop(guard);
-        check!(!others.iter().flatten().any(is_first));
+        check!(!others.iter().flatten().any(is_first))?;
         drop(others);
         core::barrier();
         // More than a refill may have added meanwhile.
         let held = cache.hold_many(2000)?;
-        check!(held.iter().any(is_first) || !alloc::objects_are_recycled());
-        Ok(())
+        check!(held.iter().any(is_first) || !alloc::objects_are_recycled())
     }
 
     /// A hundred rounds need no more slab objects than a few.
@@ -274,14 +271,13 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_round", SIZE, Args::default())?;
         for _ in 0..100 {
             for _ in 0..4 {
-                check!(keeps_contents(&cache, SIZE, 8, 100)?);
+                check!(keeps_contents(&cache, SIZE, 8, 100)?)?;
             }
             core::barrier();
         }
         // 40 000 allocations, of which 400 objects wait; each CPU that this task migrates to needs
         // a few sheaves.
-        check!(cache.stats().slab_allocs < 2000);
-        Ok(())
+        check!(cache.stats().slab_allocs < 2000)
     }
 
     #[test]
@@ -290,17 +286,15 @@ mod tests {
         // The reserve belongs to this node.
         thread::stay_here();
         cache.prefill(1000)?;
-        check!(cache.hold_irqs_off(1000)?.len() == 1000);
-        Ok(())
+        check!(cache.hold_irqs_off(1000)?.len() == 1000)
     }
 
     /// A worker refills after a failed allocation.
     #[test]
     fn refill_after_a_miss() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_asked", SIZE, cache::own_memory())?;
-        check!(cache.hold_nolock().is_none());
-        check!(bound::soon(|| cache.hold_nolock().is_some()));
-        Ok(())
+        check!(cache.hold_nolock().is_none())?;
+        check!(bound::soon(|| cache.hold_nolock().is_some()))
     }
 
     #[test]
@@ -330,7 +324,7 @@ mod tests {
                 inside = readers.inside();
                 readers.leave_in(0);
             })?;
-            check!(inside == 0);
+            check!(inside == 0)?;
         }
         Ok(())
     }
@@ -348,10 +342,9 @@ mod tests {
             caches.iter().for_each(|cache| drop(cache.hold()));
         })?;
         let waiting = || caches.iter().filter(|cache| cache.waiting() > 0).count();
-        check!(waiting() == 20);
+        check!(waiting() == 20)?;
         core::barrier();
-        check!(waiting() == 0);
-        Ok(())
+        check!(waiting() == 0)
     }
 
     /// debugfs shows the same counters as rcu_ptr_cache_get_stats().
@@ -384,9 +377,8 @@ mod tests {
             n.now_full,
             n.now_empty
         ));
-        check!(shown.is_ok());
-        check!(n.filled >= 1 && n.emptied > n.filled && n.missed > n.nolock_allocs);
-        Ok(())
+        check!(shown.is_ok())?;
+        check!(n.filled >= 1 && n.emptied > n.filled && n.missed > n.nolock_allocs)
     }
 
     /// The barrier file of debugfs includes caches.
@@ -395,10 +387,9 @@ mod tests {
         let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_by_debugfs", SIZE, Args::default())?;
         drop(cache.hold_many(3)?);
-        check!(cache.waiting() > 0);
+        check!(cache.waiting() > 0)?;
         user::sh(c"echo 1 >/sys/kernel/debug/rcu_ptr/barrier")?;
-        check!(cache.waiting() == 0);
-        Ok(())
+        check!(cache.waiting() == 0)
     }
 
     /// A cache is destroyed while readers check its objects. The slab overwrites freed objects at
@@ -417,7 +408,7 @@ mod tests {
                 let cache = SheafCache::with_flags(name, SIZE, Args::default(), flags)?;
                 // The destruction of the cache has to wait for the readers.
                 let seen = free_under_readers(cache, n, 100, drop)?;
-                check!(seen.checks > 100 * n && seen.broken == 0);
+                check!(seen.checks > 100 * n && seen.broken == 0)?;
             }
         }
         Ok(())
@@ -434,9 +425,9 @@ mod tests {
             let cache = SheafCache::with_flags(c"rcu_ptr_flags", SIZE, Args::default(), flags)?;
             let none = cache.hold_nolock().is_none();
             let stood_in = cache.stats().nolock_allocs;
-            check!(replace_under_readers(&cache, 500)? == Violations::default());
+            check!(replace_under_readers(&cache, 500)? == Violations::default())?;
             if flags & (alloc::TYPESAFE | alloc::HWCACHE_ALIGN) != 0 {
-                check!(none && stood_in == 0);
+                check!(none && stood_in == 0)?;
             }
         }
         Ok(())

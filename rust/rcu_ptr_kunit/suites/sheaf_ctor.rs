@@ -215,8 +215,8 @@ mod tests {
             kernel::kunit::info(fmt!(
                 "rcu_ptr_sheaf_ctor: {found} found, {again} times another object\n"
             ));
-            check!(map.wrong() == [0; 4]);
-            check!(found > 1000 && cache.stats().nolock_allocs == 0);
+            check!(map.wrong() == [0; 4])?;
+            check!(found > 1000 && cache.stats().nolock_allocs == 0)?;
         }
         Ok(())
     }
@@ -243,10 +243,9 @@ mod tests {
             core::barrier();
         }
         let made = MADE_SO_FAR.load(Relaxed) - before;
-        check!(wrong == 0 && made >= 50);
+        check!(wrong == 0 && made >= 50)?;
         // 10 000 uses.
-        check!(made < 5000 || !alloc::objects_are_recycled());
-        Ok(())
+        check!(made < 5000 || !alloc::objects_are_recycled())
     }
 
     /// kmalloc_nolock() is not used for constructed objects, and zeroing them is rejected.
@@ -254,7 +253,7 @@ mod tests {
     fn no_unconstructed_objects() -> Result {
         static WARNED: AtomicBool = AtomicBool::new(false);
         let cache = SheafCache::new(c"rcu_ptr_ctor_nolock", SIZE, constructed())?;
-        check!(cache.hold_nolock().is_none());
+        check!(cache.hold_nolock().is_none())?;
         let object = cache.hold()?;
         expect_warning(
             &WARNED,
@@ -262,7 +261,7 @@ mod tests {
             // SAFETY: A new object.
             || unsafe { cache.zero(object.start()) },
         );
-        check!(made(&object) == MADE);
+        check!(made(&object) == MADE)?;
         let plain = SheafCache::new(c"rcu_ptr_ctor_none", SIZE, Args::default())?;
         let object = plain.hold()?;
         // SAFETY: A new object of 64 bytes.
@@ -271,7 +270,6 @@ mod tests {
             plain.zero(object.start());
             (0..SIZE).all(|i| object.start().add(i).read() == 0)
         };
-        check!(zeroed);
-        Ok(())
+        check!(zeroed)
     }
 }

@@ -96,7 +96,7 @@ mod tests {
         let early = alloc::is_poisoned(seen);
         drop(guard);
         core::barrier();
-        check!(!early && alloc::is_poisoned(seen));
+        check!(!early && alloc::is_poisoned(seen))?;
         expect_splat!("KASAN: slab-use-after-free", read_on(first(), seen))
     }
 
@@ -108,7 +108,7 @@ mod tests {
         let seen = object.start();
         object.free();
         core::barrier();
-        check!(alloc::is_poisoned(seen));
+        check!(alloc::is_poisoned(seen))?;
         expect_splat!("KASAN: slab-use-after-free", read_on(first(), seen))
     }
 
@@ -144,8 +144,7 @@ mod tests {
         let object = cache.hold()?;
         // SAFETY: Owned by the caller.
         unsafe { object.start().write_bytes(0x11, SIZE) };
-        check!(read_byte(free_and_wait(object)) == 0x6b);
-        Ok(())
+        check!(read_byte(free_and_wait(object)) == 0x6b)
     }
 
     /// KFENCE has few objects: each is returned to it.
@@ -228,8 +227,7 @@ mod tests {
                 core::barrier();
             }
         }
-        check!(stale == 0);
-        Ok(())
+        check!(stale == 0)
     }
 
     /// With init_on_free freed objects have no contents.
@@ -254,7 +252,6 @@ mod tests {
             core::barrier();
             stale += usize::from(read_byte(seen) == 0xa5);
         }
-        check!(stale == 0);
-        Ok(())
+        check!(stale == 0)
     }
 }

@@ -181,7 +181,7 @@ pub(super) fn destruct_under_readers(n: usize, args: Args) -> Result {
         };
         let cache = SheafCache::new(c"rcu_ptr_dtor_seen", SIZE, args)?;
         let seen = sheaf_calls::free_under_readers(cache, n, 60, end)?;
-        check!(seen.checks > 100 * n && seen.broken == 0);
+        check!(seen.checks > 100 * n && seen.broken == 0)?;
     }
     Ok(())
 }
@@ -227,8 +227,8 @@ mod tests {
                 }
             })?;
             let off = table.dtor_imbalance();
-            check!(table.violations() == Violations::default());
-            check!(off == 0 && cache.stats().destructed > 2000);
+            check!(table.violations() == Violations::default())?;
+            check!(off == 0 && cache.stats().destructed > 2000)?;
         }
         Ok(())
     }
@@ -253,9 +253,8 @@ mod tests {
             free(cache.handle(), object);
         }
         drop(cache);
-        check!(unused == 0 && stats.destructed == 0 && stats.slab_allocs > 200);
-        check!(ctx.destructed() == 1 && ctx.wrong.load(Relaxed) == 0);
-        Ok(())
+        check!(unused == 0 && stats.destructed == 0 && stats.slab_allocs > 200)?;
+        check!(ctx.destructed() == 1 && ctx.wrong.load(Relaxed) == 0)
     }
 
     /// The destruction of a cache waits for all destructors.
@@ -267,7 +266,7 @@ mod tests {
             let cache = node_cache(c"rcu_ptr_dtor_end", &ctx)?;
             free_some(&cache, &ctx, n)?;
             drop(cache);
-            check!(ctx.destructed() == n as u64 && ctx.wrong.load(Relaxed) == 0);
+            check!(ctx.destructed() == n as u64 && ctx.wrong.load(Relaxed) == 0)?;
         }
         Ok(())
     }
@@ -288,9 +287,8 @@ mod tests {
         // At least the first node of each list.
         let first = ctx.destructed();
         drop(cache);
-        check!(first >= 4 && first < nodes);
-        check!(ctx.destructed() == nodes && ctx.wrong.load(Relaxed) == 0);
-        Ok(())
+        check!(first >= 4 && first < nodes)?;
+        check!(ctx.destructed() == nodes && ctx.wrong.load(Relaxed) == 0)
     }
 
     /// Without memory for a sheaf, and with interrupts off, objects wait without a sheaf.
@@ -305,10 +303,9 @@ mod tests {
         core::barrier();
         let (all, stats) = (ctx.destructed(), cache.stats());
         drop(cache);
-        check!(early == 0 && by_themselves && all == 1000);
-        check!(stats.engine_fallback > 800 && stats.destructed == 1000);
-        check!(ctx.wrong.load(Relaxed) == 0);
-        Ok(())
+        check!(early == 0 && by_themselves && all == 1000)?;
+        check!(stats.engine_fallback > 800 && stats.destructed == 1000)?;
+        check!(ctx.wrong.load(Relaxed) == 0)
     }
 
     /// One of them is freed twice, which breaks their list: the barrier returns, and waits for
@@ -346,9 +343,8 @@ mod tests {
             unsafe { cache.free(node.cast()) };
         }
         drop(cache);
-        check!(lost.len() > 2);
-        check!(later == OBJECTS as u64);
-        Ok(())
+        check!(lost.len() > 2)?;
+        check!(later == OBJECTS as u64)
     }
 
     /// Nothing is destructed while a reader may have it.
@@ -377,8 +373,7 @@ mod tests {
             *seen = ctx.destructed();
         }
         ctx.naps.store(0, Relaxed);
-        check!(seen == [10, 20, 30, 40]);
-        Ok(())
+        check!(seen == [10, 20, 30, 40])
     }
 
     /// The barrier of a cache waits for the objects of every CPU, in closed and open sheaves, and
@@ -401,8 +396,7 @@ mod tests {
             *missing = n * cpu::online().count() - (ctx.destructed() - before) as usize;
         }
         drop(cache);
-        check!(missing == [0; 6] && failed.load(Relaxed) == 0);
-        Ok(())
+        check!(missing == [0; 6] && failed.load(Relaxed) == 0)
     }
 
     /// A CPU goes down with waiting objects.
@@ -417,8 +411,7 @@ mod tests {
         let came = bound::soon(|| ctx.destructed() == 300);
         down.up()?;
         drop(cache);
-        check!(came && ctx.wrong.load(Relaxed) == 0);
-        Ok(())
+        check!(came && ctx.wrong.load(Relaxed) == 0)
     }
 
     /// The monitor closes the sheaf of an idle CPU, and so does the shrinker.
@@ -447,8 +440,7 @@ mod tests {
             cache.barrier();
         }
         drop(cache);
-        check!(came && shrunk && ctx.wrong.load(Relaxed) == 0);
-        Ok(())
+        check!(came && shrunk && ctx.wrong.load(Relaxed) == 0)
     }
 
     /// Objects that a destructor frees into another cache, which outlives it.
@@ -471,9 +463,8 @@ mod tests {
         drop(cache);
         let owners = outer.destructed();
         drop(leaves);
-        check!(owners == 300 && inner.destructed() == 300);
-        check!(inner.wrong.load(Relaxed) + outer.wrong.load(Relaxed) == 0);
-        Ok(())
+        check!(owners == 300 && inner.destructed() == 300)?;
+        check!(inner.wrong.load(Relaxed) + outer.wrong.load(Relaxed) == 0)
     }
 
     /// A destructor blocks while another task waits for other caches: sheaves of these that the
@@ -507,8 +498,7 @@ mod tests {
             reached
         })?;
         drop((cache, others, later));
-        check!(reached && GATE.late() == 0);
-        Ok(())
+        check!(reached && GATE.late() == 0)
     }
 
     /// Without a destructor nothing is counted.
@@ -518,7 +508,6 @@ mod tests {
         alloc_then_free(&cache, 300)?;
         cache.barrier();
         let stats = cache.stats();
-        check!(stats.destructed == 0);
-        Ok(())
+        check!(stats.destructed == 0)
     }
 }

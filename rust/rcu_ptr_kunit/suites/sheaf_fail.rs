@@ -88,8 +88,8 @@ fn exercise_failing(what: &str, times: u64, dtor: Option<ObjectFn>) -> Result {
         let wrong = exercise(&table);
         let stats = cache.stats();
         let left = failing.left();
-        check!(wrong == Violations::default());
-        check!(dtor.is_none() || table.dtor_imbalance() == 0);
+        check!(wrong == Violations::default())?;
+        check!(dtor.is_none() || table.dtor_imbalance() == 0)?;
         drop(table);
         if left > 0 {
             // No allocation has failed in this run. Each was for a sheaf, or for the objects of a
@@ -97,8 +97,8 @@ fn exercise_failing(what: &str, times: u64, dtor: Option<ObjectFn>) -> Result {
             let n = nth - left;
             report(what, n);
             let brought = stats.slab_allocs.div_ceil(3);
-            check!(stats.slab_allocs >= 20);
-            check!(n >= brought + stats.now_sheaves.saturating_sub(sheaves) && n > 20);
+            check!(stats.slab_allocs >= 20)?;
+            check!(n >= brought + stats.now_sheaves.saturating_sub(sheaves) && n > 20)?;
             return Ok(());
         }
         thread::still_alive();
@@ -135,8 +135,7 @@ fn barrier_behind_the_engine(other: i32) -> Result {
         cache.barrier();
         early = gone.load(Relaxed) == 0;
     })?;
-    check!(!early);
-    Ok(())
+    check!(!early)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_fail)]
@@ -152,10 +151,10 @@ mod tests {
             let error = cache.as_ref().err().copied();
             drop(cache);
             if came {
-                check!(error == Some(ENOMEM));
+                check!(error == Some(ENOMEM))?;
             } else {
                 // Allocations: list of caches, cache, name, kmem_cache, per-CPU data, barns.
-                check!(error.is_none() && nth > 6);
+                check!(error.is_none() && nth > 6)?;
                 report("create", nth - 1);
                 return Ok(());
             }
@@ -170,12 +169,12 @@ mod tests {
             let failing = Failing::from(nth, 1);
             let result = cache.prefill(30);
             let came = failing.end();
-            check!(cache.hold().is_ok());
+            check!(cache.hold().is_ok())?;
             if came {
-                check!(result == Err(ENOMEM));
+                check!(result == Err(ENOMEM))?;
             } else {
                 // Allocations: a larger ring, and its objects.
-                check!(result.is_ok() && nth > 3);
+                check!(result.is_ok() && nth > 3)?;
                 report("prefill", nth - 1);
                 return Ok(());
             }
@@ -225,8 +224,7 @@ mod tests {
         drop(failing);
         let engine_helped = stats_match!("rcu_ptr_fail_free", " free_rcu_sheaf_fail=[1-9]");
         // With kmemleak sheaves are never allocated here.
-        check!(engine_helped);
-        Ok(())
+        check!(engine_helped)
     }
 
     #[test]
@@ -236,9 +234,8 @@ mod tests {
         let objects = [cache.alloc(false), cache.alloc(true), cache.alloc_nolock()];
         let prefilled = cache.prefill(1);
         drop(failing);
-        check!(objects == [None; 3] && prefilled == Err(ENOMEM));
-        check!(cache.hold().is_ok());
-        Ok(())
+        check!(objects == [None; 3] && prefilled == Err(ENOMEM))?;
+        check!(cache.hold().is_ok())
     }
 
     /// The worker fails a few times, and is queued again.
@@ -254,8 +251,7 @@ mod tests {
         // Two failures end a run of the worker, and the next allocation queues another.
         let in_time = bound::within_times(3, 0, || cache.hold_nolock().is_some());
         let came = failing.end();
-        check!(!at_first && came && in_time);
-        Ok(())
+        check!(!at_first && came && in_time)
     }
 
     /// A failed refill is retried after the drain interval, or at once if an allocation fails.
@@ -277,8 +273,7 @@ mod tests {
         thread::sleep(200);
         let came = failing.end();
         let again = thread::wait_for(interval / 2, || cache.hold_nolock().is_some());
-        check!(came && again);
-        Ok(())
+        check!(came && again)
     }
 
     /// NMIs and tasks of all CPUs use one cache while a few allocations after each other fail.
@@ -317,8 +312,7 @@ mod tests {
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_fail: {nmis} NMIs, {failures} times allocations failed\n"
         ));
-        check!(table.violations() == Violations::default());
-        check!(nmis > 20 && failures > 5);
-        Ok(())
+        check!(table.violations() == Violations::default())?;
+        check!(nmis > 20 && failures > 5)
     }
 }

@@ -86,8 +86,7 @@ fn beside_destroy(cpu: i32, objects: usize) -> Result {
         began.store(1, Release);
         drop(cache);
     })?;
-    check!(left.load(Relaxed) == 0);
-    Ok(())
+    check!(left.load(Relaxed) == 0)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_life)]
@@ -166,14 +165,13 @@ mod tests {
             graces
         });
         let [synchronize, barrier, kmem_destroy, destroy, one] = graces;
-        check!(synchronize > 0);
-        check!(barrier <= synchronize);
-        check!(one <= synchronize);
+        check!(synchronize > 0)?;
+        check!(barrier <= synchronize)?;
+        check!(one <= synchronize)?;
         // On PREEMPT_RT the destruction waits for the irq_work threads of all CPUs and for the
         // thread of an offloaded CPU, while grace periods of others start and end.
         let threads = if cfg!(CONFIG_PREEMPT_RT) { 3 } else { 0 };
-        check!(destroy <= kmem_destroy + synchronize + threads);
-        Ok(())
+        check!(destroy <= kmem_destroy + synchronize + threads)
     }
 
     /// A task that hogs a CPU delays neither the barrier nor the destruction of a cache.
@@ -202,7 +200,7 @@ mod tests {
             if barrier < grace * 6 {
                 return Ok(());
             }
-            check!(round < 2);
+            check!(round < 2)?;
             thread::sleep(2000);
         }
         Ok(())
@@ -253,7 +251,7 @@ mod tests {
                 "rcu_ptr_sheaf_life: us on CPU {cpu}: synchronize_rcu() {grace}, objects are back \
                  after {back}\n"
             ));
-            check!(back < grace * 20);
+            check!(back < grace * 20)?;
         }
         Ok(())
     }

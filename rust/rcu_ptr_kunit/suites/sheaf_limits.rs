@@ -82,9 +82,9 @@ mod tests {
             ));
             // Without a barrier.
             let came = bound::soon(|| cache.hold_nolock().is_some());
-            check!(refused && stats.wait_limit_met >= met + 2);
-            check!(most <= limit + slack(56) && n as u64 * FULL_SIZE + slack(56) >= limit / 2);
-            check!(came);
+            check!(refused && stats.wait_limit_met >= met + 2)?;
+            check!(most <= limit + slack(56) && n as u64 * FULL_SIZE + slack(56) >= limit / 2)?;
+            check!(came)?;
         }
         Ok(())
     }
@@ -129,11 +129,10 @@ mod tests {
              objects reserved, \
              {refused} of {waits} refused\n"
         ));
-        check!(waits > 0 && 4 * refused <= waits && bytes <= LIMIT + slack(56));
+        check!(waits > 0 && 4 * refused <= waits && bytes <= LIMIT + slack(56))?;
         // Without stock the reserve may be empty before the limit is met.
-        check!(met > 0 && taken >= 20);
-        check!(reserved >= 20 || !alloc::objects_are_recycled());
-        Ok(())
+        check!(met > 0 && taken >= 20)?;
+        check!(reserved >= 20 || !alloc::objects_are_recycled())
     }
 
     /// At the limit an allocation that may sleep does not use the reserve, which does not grow
@@ -171,10 +170,9 @@ mod tests {
             others,
             stats.wait_limit_met
         ));
-        check!(stats.wait_limit_met >= 6 && sleepers < 112);
-        check!(stats.reserve == before.reserve && stats.reserve >= PROMISED as u64);
-        check!((PROMISED..=1000).contains(&others));
-        Ok(())
+        check!(stats.wait_limit_met >= 6 && sleepers < 112)?;
+        check!(stats.reserve == before.reserve && stats.reserve >= PROMISED as u64)?;
+        check!((PROMISED..=1000).contains(&others))
     }
 
     /// Objects without a sheaf count towards the limit.
@@ -193,9 +191,8 @@ mod tests {
             fault::fail_alloc(0, 0);
             cache.stats()
         });
-        check!(stats.engine_fallback > 500);
-        check!(stats.now_waiting_bytes >= stats.engine_fallback * FULL_SIZE);
-        Ok(())
+        check!(stats.engine_fallback > 500)?;
+        check!(stats.now_waiting_bytes >= stats.engine_fallback * FULL_SIZE)
     }
 
     /// Objects that are freed without a grace period don't count, and are available at the limit:
@@ -220,9 +217,8 @@ mod tests {
         // Where debug features check objects after each use, or `init_on_free` zeroes them, they
         // are not reused at once.
         let expected = if alloc::reused_at_once() { 3 } else { 0 };
-        check!(refused && again().count() == expected);
-        check!(again().all(|start| starts.contains(&start)));
-        Ok(())
+        check!(refused && again().count() == expected)?;
+        check!(again().all(|start| starts.contains(&start)))
     }
 
     /// Limits change under load on all CPUs.
@@ -259,9 +255,8 @@ mod tests {
         core::barrier();
         let trimmed = bound::soon(|| cache.stats().now_full <= 3 * nr_barns());
         let stats = cache.stats();
-        check!(wrong == Violations::default());
-        check!(trimmed && stats.wait_limit_met > 0);
-        Ok(())
+        check!(wrong == Violations::default())?;
+        check!(trimmed && stats.wait_limit_met > 0)
     }
 
     #[test]
@@ -277,20 +272,20 @@ mod tests {
             let limits = cache.limits();
             (limits.sheaf_capacity, limits.barn_limit, limits.wait_limit)
         };
-        check!(get() == (9, 77, 123_456));
+        check!(get() == (9, 77, 123_456))?;
         let wrong = Limits {
             sheaf_capacity: 57,
             ..Limits::default()
         };
-        check!(cache.set_limits(&wrong) == Err(EINVAL));
+        check!(cache.set_limits(&wrong) == Err(EINVAL))?;
         let wrong = Limits {
             barn_limit: 1 << 20,
             ..Limits::default()
         };
-        check!(cache.set_limits(&wrong) == Err(EINVAL));
-        check!(get() == (9, 77, 123_456));
+        check!(cache.set_limits(&wrong) == Err(EINVAL))?;
+        check!(get() == (9, 77, 123_456))?;
         sh(c"echo cache=rcu_ptr_set wait_limit=5000 capacity=3 >/sys/kernel/debug/rcu_ptr/caches")?;
-        check!(get() == (3, 77, 5000));
+        check!(get() == (3, 77, 5000))?;
         for bad in [
             c"! echo cache=rcu_ptr_set capacity=1000 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
             c"! echo cache=rcu_ptr_nobody capacity=1 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
@@ -299,11 +294,10 @@ mod tests {
         ] {
             sh(bad)?;
         }
-        check!(get() == (3, 77, 5000));
+        check!(get() == (3, 77, 5000))?;
         // Defaults.
         cache.set_limits(&Limits::default())?;
         let usual = SheafCache::new(c"rcu_ptr_usual", SIZE, Args::default())?.limits();
-        check!(get() == (usual.sheaf_capacity, usual.barn_limit, 0));
-        Ok(())
+        check!(get() == (usual.sheaf_capacity, usual.barn_limit, 0))
     }
 }

@@ -53,8 +53,8 @@ fn is_back(cache: &SheafCache) -> bool {
 /// A cache whose reserve has objects that were not prefilled.
 fn with_surplus(name: &CStr) -> Result<SheafCache> {
     let cache = SheafCache::new(name, SIZE, cache::own_memory())?;
-    check!(cache.hold_nolock().is_none());
-    check!(bound::soon(|| cache.stats().reserve > 0));
+    check!(cache.hold_nolock().is_none())?;
+    check!(bound::soon(|| cache.stats().reserve > 0))?;
     Ok(cache)
 }
 
@@ -89,8 +89,7 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_idle", SIZE, Args::default())?;
         let wrong = use_everywhere(&cache, 77)?;
         let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || is_back(&cache));
-        check!(wrong == Violations::default() && back);
-        Ok(())
+        check!(wrong == Violations::default() && back)
     }
 
     /// They return within a few drain intervals: one until the monitor checks a sheaf, another if
@@ -108,8 +107,7 @@ mod tests {
                 break;
             }
         }
-        check!(in_time);
-        Ok(())
+        check!(in_time)
     }
 
     /// The objects of 200 sheaves are freed, and a barn keeps 2 sheaves.
@@ -119,7 +117,7 @@ mod tests {
         for _ in 0..3 {
             alloc_then_free(&cache, 2000)?;
             core::barrier();
-            check!(bound::soon(|| cache.stats().now_full <= 2 * nr_barns()));
+            check!(bound::soon(|| cache.stats().now_full <= 2 * nr_barns()))?;
         }
         Ok(())
     }
@@ -141,8 +139,7 @@ mod tests {
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_memory: {OBJECTS} objects 4 times: the slab gave {obtained}\n"
         ));
-        check!((OBJECTS..OBJECTS * 3 / 2).contains(&obtained));
-        Ok(())
+        check!((OBJECTS..OBJECTS * 3 / 2).contains(&obtained))
     }
 
     /// One CPU allocates, another frees: sheaves don't pile up on the latter.
@@ -158,8 +155,7 @@ mod tests {
             let stats = cache.stats();
             stats.now_full.max(stats.now_empty) <= 8 * nr_barns()
         });
-        check!(bounded);
-        Ok(())
+        check!(bounded)
     }
 
     #[test]
@@ -168,14 +164,13 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_shrink", SIZE, Args::default())?;
         alloc_then_free(&cache, 3000)?;
         core::barrier();
-        check!(cache.stats().now_full > 0);
+        check!(cache.stats().now_full > 0)?;
         params::shrink()?;
         // Sheaves of CPUs were moved to a barn first.
         check!(bound::soon(|| {
             let stats = cache.stats();
             stats.now_full == 0 && stats.now_empty == 0
-        }));
-        Ok(())
+        }))
     }
 
     /// The shrinker frees objects in reuse slots of a CPU that has nothing else.
@@ -190,8 +185,7 @@ mod tests {
         let before = cache.stats();
         params::shrink()?;
         let back = bound::soon(|| cache.stats().slab_frees == 1);
-        check!(before.now_reuse == 1 && before.now_sheaves == 0 && back);
-        Ok(())
+        check!(before.now_reuse == 1 && before.now_sheaves == 0 && back)
     }
 
     /// The shrinker frees objects of the reserve that were not prefilled.
@@ -202,8 +196,7 @@ mod tests {
         // Wait for the end of the refill.
         thread::sleep(20);
         params::shrink()?;
-        check!(bound::soon(|| cache.stats().reserve == 0));
-        Ok(())
+        check!(bound::soon(|| cache.stats().reserve == 0))
     }
 
     /// Without further calls objects of the reserve that were not prefilled are freed.
@@ -214,8 +207,7 @@ mod tests {
         check!(bound::within(5 * params::MEDIUM_DRAIN_MSECS, || cache
             .stats()
             .reserve
-            == 0));
-        Ok(())
+            == 0))
     }
 
     /// Shrink events count full and empty sheaves; there are few of the latter.
@@ -243,9 +235,8 @@ mod tests {
               '{ n[$1] += $2 } END { exit n[\"full\"] < 40 || n[\"empty\"] > 30 }'",
         );
         shrunk?;
-        check!(before.now_full >= 40 && before.now_empty < 20 && gone);
-        check!(right.is_ok());
-        Ok(())
+        check!(before.now_full >= 40 && before.now_empty < 20 && gone)?;
+        check!(right.is_ok())
     }
 
     #[test]
@@ -255,8 +246,7 @@ mod tests {
         cache.prefill(100)?;
         params::shrink()?;
         thread::sleep(300);
-        check!(cache.stats().reserve == 100);
-        Ok(())
+        check!(cache.stats().reserve == 100)
     }
 
     /// A CPU goes down with partial sheaves of both kinds, and all objects return while it is down.
@@ -274,14 +264,14 @@ mod tests {
                     table.alloc_and_free(Alloc::Sleep);
                 }
             })?;
-            check!(table.violations() == Violations::default());
+            check!(table.violations() == Violations::default())?;
             let down = Down::take(cpu)?;
             drop(table);
             core::barrier();
             // The remaining sheaves are on the CPU that freed the table: as in `idle_in_time`.
             let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || is_back(&cache));
             down.up()?;
-            check!(back);
+            check!(back)?;
         }
         Ok(())
     }
@@ -300,8 +290,7 @@ mod tests {
         cpus::on(cpu, || alloc_then_free(&cache, 3))??;
         check!(bound::within(3 * params::MEDIUM_DRAIN_MSECS, || cache
             .waiting()
-            == 0));
-        Ok(())
+            == 0))
     }
 
     /// A CPU goes down and up under load on all CPUs.
@@ -328,8 +317,7 @@ mod tests {
         let others = cpu::online().filter(|&c| c != cpu);
         let plug = || (0..8).try_for_each(once);
         table.under_readers(|| cpus::meanwhile(others, &turn, plug))???;
-        check!(table.violations() == Violations::default());
-        Ok(())
+        check!(table.violations() == Violations::default())
     }
 
     /// Objects that are freed on another node return to their own node, and are reused there: one
@@ -357,10 +345,9 @@ mod tests {
              {OBJECTS} \
              then {remote_there}; {obtained} came from the slab\n"
         ));
-        check!(remote_here * 10 < 3 * OBJECTS && remote_there * 10 < OBJECTS);
+        check!(remote_here * 10 < 3 * OBJECTS && remote_there * 10 < OBJECTS)?;
         // The objects of both nodes once, and some in sheaves on the way.
-        check!(obtained < 2 * OBJECTS + OBJECTS / 2);
-        Ok(())
+        check!(obtained < 2 * OBJECTS + OBJECTS / 2)
     }
 
     /// An allocation that can't use the slab uses objects of another node.
@@ -380,8 +367,7 @@ mod tests {
                 remote += count_remote(&[object], there);
             }
         })?;
-        check!(found == 100 && remote > 0);
-        Ok(())
+        check!(found == 100 && remote > 0)
     }
 
     /// Allocations use objects of another node if the slab fails.
@@ -420,7 +406,6 @@ mod tests {
         };
         thread::on_cpus(::core::iter::once(here), &fill, || ())?;
         thread::on_cpus(::core::iter::once(there), &take, || ())?;
-        check!(found.load(Relaxed) == 40);
-        Ok(())
+        check!(found.load(Relaxed) == 40)
     }
 }

@@ -204,8 +204,7 @@ fn storm(kind: Kind, domain: &Domain, capacity: u32) -> Result {
     })???;
     let (off, looks) = (table.dtor_imbalance(), table.checks.load(Relaxed));
     kernel::kunit::info(fmt!("rcu_ptr_sheaf_srcu: {kind:?}: {looks} looks\n"));
-    check!(table.violations() == Violations::default() && off == 0 && looks > 100);
-    Ok(())
+    check!(table.violations() == Violations::default() && off == 0 && looks > 100)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_srcu)]
@@ -222,7 +221,7 @@ mod tests {
                     ..read_by(domain)
                 };
                 let (broken, counts) = freed_under(domain, n, args, 0)?;
-                check!(broken == 0 && counts == [0, n as u64]);
+                check!(broken == 0 && counts == [0, n as u64])?;
                 // Objects that return to the slab wait for the domain as well.
                 let flags = if cfg!(CONFIG_SLUB_DEBUG) {
                     alloc::POISON
@@ -230,8 +229,8 @@ mod tests {
                     0
                 };
                 let (broken, counts) = freed_under(domain, n, read_by(domain), flags)?;
-                check!(broken == 0 && counts[0] == 0);
-                check!(counts[1] == n as u64 || flags == 0);
+                check!(broken == 0 && counts[0] == 0)?;
+                check!(counts[1] == n as u64 || flags == 0)?;
             }
             Ok(())
         })
@@ -264,8 +263,8 @@ mod tests {
                     drop(cache);
                     Ok::<_, Error>((early, reader.has_left()))
                 })??;
-                check!(early == 0 && late && ctx.destructed() == n as u64);
-                check!(ctx.wrong.load(Relaxed) == 0);
+                check!(early == 0 && late && ctx.destructed() == n as u64)?;
+                check!(ctx.wrong.load(Relaxed) == 0)?;
             }
             Ok(())
         })
@@ -285,8 +284,7 @@ mod tests {
             core::barrier();
             let (all, strays) = (ctx.destructed(), cache.stats().engine_fallback);
             drop(cache);
-            check!(early == 0 && all == 300 && strays > 200);
-            Ok(())
+            check!(early == 0 && all == 300 && strays > 200)
         })
     }
 
@@ -318,8 +316,7 @@ mod tests {
         });
         let strays = cache.stats().engine_fallback;
         drop(cache);
-        check!(strays > 1 && changed == 0);
-        Ok(())
+        check!(strays > 1 && changed == 0)
     }
 
     /// More sheaves than there are batches wait for one reader, and then none.
@@ -342,8 +339,7 @@ mod tests {
         })??;
         core::barrier();
         let all = ctx.destructed();
-        check!(early == 0 && all == (n / 100 * 100) as u64);
-        Ok(())
+        check!(early == 0 && all == (n / 100 * 100) as u64)
     }
 
     /// Memory of a cache with SLAB_TYPESAFE_BY_RCU is type-stable for readers of the domain, too:
@@ -367,8 +363,7 @@ mod tests {
                 let _ = params::shrink();
                 cache.stats().slab_frees
             })?;
-            check!(early <= stock);
-            Ok(())
+            check!(early <= stock)
         })
     }
 
@@ -393,9 +388,8 @@ mod tests {
             Ok::<_, Error>(other.destructed())
         })?;
         drop((waits, cache));
-        check!(seen.iter().all(|&seen| seen == (0, 60)));
-        check!(result == Ok(20 * 60));
-        Ok(())
+        check!(seen.iter().all(|&seen| seen == (0, 60)))?;
+        check!(result == Ok(20 * 60))
     }
 
     /// The barrier of a cache takes about a grace period of the domain and one of RCU.
@@ -420,8 +414,7 @@ mod tests {
                  {both}, barrier {barrier}\n"
             ));
             drop(cache);
-            check!(barrier < 4 * both);
-            Ok(())
+            check!(barrier < 4 * both)
         })
     }
 

@@ -36,8 +36,8 @@ fn destructed_with(args: Args, rounds: usize) -> Result<u64> {
     let cache = SheafCache::new(c"rcu_ptr_dtor_storm", SIZE, args)?;
     let table = Table::with_destructor(&cache, 400)?;
     let nmis = storm(&cache, &table, rounds)?;
-    check!(table.dtor_imbalance() == 0);
-    check!(table.freed.load(Relaxed) > 10_000 / 8);
+    check!(table.dtor_imbalance() == 0)?;
+    check!(table.freed.load(Relaxed) > 10_000 / 8)?;
     Ok(nmis)
 }
 
@@ -91,9 +91,9 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
         "rcu_ptr_sheaf_storm: sheaves of {capacity}: {replaced} objects replaced, {looks} looks, \
          {interrupts} interrupts, {nmis} of them NMIs\n"
     ));
-    check!(table.violations() == Violations::default());
+    check!(table.violations() == Violations::default())?;
     // At least one check per replaced object: usually there are two, under sanitizers too.
-    check!(looks > replaced && nmis >= storm::expected(nmi_source, replaced) && interrupts > nmis);
+    check!(looks > replaced && nmis >= storm::expected(nmi_source, replaced) && interrupts > nmis)?;
     Ok(nmis)
 }
 
@@ -126,7 +126,7 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<usize> {
             core::barrier();
         }
     }
-    check!(table.violations() == Violations::default());
+    check!(table.violations() == Violations::default())?;
     Ok(hit)
 }
 
@@ -191,8 +191,7 @@ mod tests {
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_storm: {nmis} NMIs in {storms} storms\n"
         ));
-        check!(nmis >= wanted / 10);
-        Ok(())
+        check!(nmis >= wanted / 10)
     }
 
     /// Allocation, free and free_rcu with sheaves of 1 (the slow path every time), 2 and 56
@@ -210,7 +209,7 @@ mod tests {
                     "rcu_ptr_sheaf_storm: NMIs at {hit} instructions, capacity {capacity}\n"
                 ));
                 // With a capacity of 1 free_rcu() takes its slow path after 7 instructions.
-                check!(hit >= 7);
+                check!(hit >= 7)?;
             }
         }
         Ok(())

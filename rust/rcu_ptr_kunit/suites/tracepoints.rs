@@ -203,10 +203,9 @@ impl Caller<'_> {
              {irqs_off} tasks with interrupts off, \
              {irqs_on} with interrupts on\n"
         );
-        check!(self.pool.all_freed());
-        check!(self.table.violations() == Violations::default());
-        check!(irqs_off == 0);
-        Ok(())
+        check!(self.pool.all_freed())?;
+        check!(self.table.violations() == Violations::default())?;
+        check!(irqs_off == 0)
     }
 }
 
@@ -267,8 +266,7 @@ fn first_call(name: &'static str, free_fn: FreeFn) -> Result {
         freed.count() > 0 && pool.all_freed()
     });
     core::barrier();
-    check!(came && in_time);
-    Ok(())
+    check!(came && in_time)
 }
 
 /// The first object of a cache is freed from tracepoint `name`, and no other follows: it returns to
@@ -304,8 +302,7 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
     })?;
     let freed = bound::within(5 * params::QUICK_DRAIN_MSECS, || back(0));
     drop(cache);
-    check!(idle && came && freed);
-    Ok(())
+    check!(idle && came && freed)
 }
 
 /// Skip reason.
@@ -338,8 +335,7 @@ mod tests {
         if let Some(name) = silent {
             pr_info!("{name} made no call\n");
         }
-        check!(sees && silent.is_none());
-        Ok(())
+        check!(sees && silent.is_none())
     }
 
     /// Every function with a raw spinlock held, in tasks, softirqs and hard interrupts of all CPUs,
@@ -378,11 +374,10 @@ mod tests {
         })
         .inspect_err(|_| core::barrier())??;
         caller.judge(sites)?;
-        check!(sees && calls.iter().all(|&n| n >= QUOTA));
+        check!(sees && calls.iter().all(|&n| n >= QUOTA))?;
         // The calls of tasks, and of these tracepoints.
         let tasks = cpu::online().count() * PLACES.len() * rounds;
-        check!(caller.calls.load(Relaxed) as u64 >= tasks as u64 + calls.iter().sum::<u64>());
-        Ok(())
+        check!(caller.calls.load(Relaxed) as u64 >= tasks as u64 + calls.iter().sum::<u64>())
     }
 
     #[test]

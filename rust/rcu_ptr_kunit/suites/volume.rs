@@ -68,9 +68,8 @@ mod tests {
             if SLOW { u64::MAX } else { SLACK },
             || {
                 freed.set(free_many(objects())?);
-                check!(freed.get() >= objects() - 16);
-                check!(memory::nothing_waits());
-                Ok(())
+                check!(freed.get() >= objects() - 16)?;
+                check!(memory::nothing_waits())
             },
             |missing| {
                 pr_info!(
@@ -91,7 +90,6 @@ mod tests {
     #[test]
     fn pages_are_back() -> Result {
         skip_if!(SLOW, c"sanitizers keep memory of their own");
-        check!(BACK.load(Relaxed) != 0);
-        Ok(())
+        check!(BACK.load(Relaxed) != 0)
     }
 }
