@@ -6,7 +6,7 @@
 use crate::{
     provoke::{free_rcu_twice, free_twice},
     sys::{
-        cache::{self, Args, Limits, SheafCache},
+        cache::{self, sheaves, Args, Limits, SheafCache},
         core as rcu_ptr,
         cpu::{self, DownStep},
         fault,
@@ -20,15 +20,7 @@ use kernel::prelude::*;
 
 /// Small sheaves, so that the slow paths are taken often.
 pub(crate) fn small() -> Args {
-    with(2)
-}
-
-fn with(capacity: u32) -> Args {
-    Args {
-        sheaf_capacity: capacity,
-        barn_limit: 4,
-        ..Args::default()
-    }
+    sheaves(2, 4)
 }
 
 /// Every call, with more objects than the limit of the barn.
@@ -57,7 +49,7 @@ fn exercise(cache: &SheafCache, objects: usize) -> Result {
 pub(crate) fn short_lived() -> Result {
     let first = SheafCache::new(c"rcu_ptr_come", SIZE, small())?;
     first.prefill(8)?;
-    let second = SheafCache::new(c"rcu_ptr_go", SIZE, with(1))?;
+    let second = SheafCache::new(c"rcu_ptr_go", SIZE, sheaves(1, 4))?;
     second.prefill(3)?;
     exercise(&first, 24)?;
     exercise(&second, 6)?;

@@ -76,6 +76,11 @@ impl SheafCache {
         Ok(held)
     }
 
+    /// Allocates `n` objects, and frees them after a grace period.
+    pub(crate) fn alloc_then_free(&self, n: usize) -> Result {
+        self.hold_many(n).map(drop)
+    }
+
     /// Allocates up to `n` objects with interrupts off, so that no refill runs on this CPU in
     /// between.
     pub(crate) fn hold_irqs_off(&self, n: usize) -> Result<KVVec<Held<'_>>> {

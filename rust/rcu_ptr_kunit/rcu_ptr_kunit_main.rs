@@ -19,6 +19,7 @@
 //!  owner.rs    objects that own memory, and counts of their drops
 //!  table.rs    objects of a cache with sheaves, replaced and read in any context
 //!  params.rs   the core's parameters
+//!  prelude.rs  what most suites use
 //!  suites/     a suite per file
 //!  runner.rs   runs the suites on kernels without KUnit
 //!  demo.rs     the demonstration of `make run`
@@ -90,6 +91,7 @@ mod memory;
 mod owner;
 mod params;
 mod pool;
+mod prelude;
 #[allow(dead_code, reason = "nmi_sweep uses the rest")]
 mod provoke;
 mod reader;
@@ -105,7 +107,6 @@ mod suites {
 mod storm;
 mod table;
 
-use bound::{by_length, scaled, SLOW};
 use kernel::prelude::*;
 use sys::cache::{Args, SheafCache};
 

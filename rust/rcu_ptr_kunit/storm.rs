@@ -4,6 +4,7 @@
 //! else. rust/nmi_sweep has an NMI at every instruction.
 
 use crate::{
+    bound::SLOW,
     free_fn::FreeFn,
     pool::Pool,
     sys::{
@@ -13,7 +14,6 @@ use crate::{
         perf::{Cycles, Hook},
         thread,
     },
-    SLOW,
 };
 use kernel::{
     prelude::*,

@@ -33,6 +33,15 @@ pub(crate) fn own_memory() -> Args {
     }
 }
 
+/// Arguments with a sheaf capacity and a barn limit; 0: the default.
+pub(crate) fn sheaves(capacity: u32, barn_limit: u32) -> Args {
+    Args {
+        sheaf_capacity: capacity,
+        barn_limit,
+        ..Args::default()
+    }
+}
+
 /// Limits of `rcu_ptr_cache_set_limits()`; 0 is the default of each.
 pub(crate) type Limits = sys::rcu_ptr_cache_limits;
 

@@ -4,27 +4,15 @@
 //! queued meanwhile.
 
 use crate::{
-    by_length,
     cost::{median, Cost},
-    cpus,
-    events::EventCounter,
-    free_fn::FreeFn,
-    params,
-    pool::{Pool, FREES_ARE_VISIBLE},
-    scaled,
+    prelude::*,
     sys::{
-        alloc::{self, Checks, RawCache},
-        cache::{Args, SheafCache},
-        core, core_test, cpu, gp,
+        alloc::{Checks, RawCache},
         perf::{Breakpoint, Hook, Kind},
-        probes, thread,
+        probes,
     },
 };
-use kernel::{
-    new_mutex,
-    prelude::*,
-    sync::atomic::{Acquire, Atomic, Relaxed, Release},
-};
+use kernel::new_mutex;
 
 /// The most memory of waiting objects while barriers are tested.
 const BACKLOG_PAGES: u64 = 4096;

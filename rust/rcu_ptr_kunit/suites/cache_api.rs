@@ -6,22 +6,9 @@
 use super::sheaf_calls::stats_match;
 use crate::{
     check::CHECKED_OR_ZEROED,
-    cpus,
-    rcu_ptr::{self, Cache, CacheBox, CacheLimits, CacheSlot, CacheTable, UniqueCacheBox},
-    scaled, storm,
-    sys::{
-        alloc,
-        cpu::{self, Context},
-        thread,
-        timer::{self, Where},
-    },
-};
-use kernel::{
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        rcu,
-    },
+    rcu_ptr::{self, Cache, CacheBox, CacheLimits, CacheSlot, CacheTable, UniqueCacheBox},
+    storm,
 };
 
 /// An object of a plain cache. `check` is the complement of the key, so that a change under a

@@ -5,28 +5,11 @@
 //! and CPU hotplug.
 
 use crate::{
-    bound,
     callback::{self, Gate, COUNTERS},
-    cpus,
-    events::EventCounter,
-    free_fn::FreeFn,
-    params,
-    pool::{Pool, FREES_ARE_VISIBLE},
-    scaled,
-    sys::{
-        alloc::{self, Source},
-        core,
-        core::Head,
-        core_test, cpu, fault, probes, thread,
-        timer::{self, Where},
-        user,
-    },
+    prelude::*,
+    sys::{core::Head, probes},
 };
 use ::core::{cell::UnsafeCell, ptr};
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-};
 
 /// An object with a head at its start, whose callback counts, and may queue the head again.
 #[repr(C)]

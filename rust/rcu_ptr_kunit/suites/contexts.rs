@@ -3,22 +3,7 @@
 //! Frees in every context but NMI: with interrupts off, in softirq, in hardirq, on all CPUs at
 //! once.
 
-use crate::{
-    by_length,
-    free_fn::FreeFn,
-    pool::Pool,
-    scaled,
-    sys::{
-        core,
-        cpu::{self, Context},
-        thread,
-        timer::{self, Where},
-    },
-};
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-};
+use crate::prelude::*;
 
 /// Frees by each function from timers at `place` and from tasks, on every CPU.
 fn from_timer(place: Where, want: Context) -> Result {

@@ -4,26 +4,7 @@
 //! on PREEMPT_RT, no irq_work of that CPU runs meanwhile; the number of waiting objects is bounded
 //! nevertheless.
 
-use crate::{
-    bound,
-    check::CHECKED,
-    cost::time,
-    cpus,
-    free_fn::FreeFn,
-    pool::{ObjectState, Pool, FREES_ARE_VISIBLE},
-    scaled,
-    sys::{
-        alloc,
-        cache::{Args, SheafCache},
-        core, gp, thread,
-        timer::{self, Where},
-    },
-    table::SIZE,
-};
-use kernel::{
-    prelude::*,
-    sync::atomic::{Acquire, Atomic, Relaxed, Release},
-};
+use crate::{check::CHECKED, cost::time, pool::ObjectState, prelude::*};
 
 /// Objects that one interrupt frees, and the time between interrupts.
 const BURST: usize = 64;

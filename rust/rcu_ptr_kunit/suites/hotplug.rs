@@ -2,27 +2,14 @@
 
 //! CPUs that go down and come up while objects are freed on them.
 
-use super::sheaf_calls::sheaves;
 use crate::{
-    bound,
-    cpus::{self, Down},
-    free_fn::FreeFn,
-    memory, params,
-    pool::Pool,
-    reader::{self, Readers, Seen},
-    scaled,
-    sys::{
-        cache::{Args, SheafCache},
-        core, core_test,
-        cpu::{self, DownStep},
-        perf::{Breakpoint, Hook, Kind},
-        thread,
-    },
-    SLOW,
-};
-use kernel::{
+    memory,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    reader::{self, Readers, Seen},
+    sys::{
+        cpu::DownStep,
+        perf::{Breakpoint, Hook, Kind},
+    },
 };
 
 /// Frees `n` objects in a thread on `cpu`.

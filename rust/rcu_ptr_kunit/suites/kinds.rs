@@ -3,18 +3,10 @@
 //! Every kind of object, every type and offset of the field: all memory is freed.
 
 use crate::{
-    bound, by_length,
-    free_fn::FreeFn,
     memory,
-    pool::Pool,
-    scaled,
-    sys::{
-        alloc::{self, Checks, RawCache, Source},
-        core, core_test,
-    },
-    SLOW,
+    prelude::*,
+    sys::alloc::{Checks, RawCache},
 };
-use kernel::prelude::*;
 
 /// Sizes of the kmalloc caches.
 const SIZE_CLASSES: [usize; 13] = [

@@ -2,19 +2,8 @@
 
 //! The list that links objects through their fields, forced by `rcu_min_cached_objs=0`.
 
-use crate::{
-    bound, cpus,
-    events::EventCounter,
-    free_fn::FreeFn,
-    params,
-    pool::Pool,
-    sys::{
-        alloc::{self, Source},
-        core, cpu, thread,
-    },
-};
-use ::core::ptr::{self, NonNull};
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use crate::prelude::*;
+use ::core::ptr;
 
 /// Frees `count` objects of `size` with the field at `at` on all CPUs: all are linked, and freed.
 fn all_on_list(count: usize, size: usize, at: usize) -> Result {

@@ -3,20 +3,9 @@
 //! Behaviour under load: the time from call to free, and tasks that migrate in the middle of calls.
 
 use crate::{
-    by_length,
-    free_fn::FreeFn,
-    params,
-    pool::{Object, ObjectState, Pool, FREES_ARE_VISIBLE},
-    scaled,
-    sys::{
-        cache::{Args, SheafCache},
-        core, cpu, gp,
-        thread::{self, Movable},
-    },
-};
-use kernel::{
+    pool::{Object, ObjectState},
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sys::thread::Movable,
 };
 
 const MSEC: i64 = 1_000_000;

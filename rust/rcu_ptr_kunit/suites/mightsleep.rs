@@ -4,15 +4,7 @@
 //! grace period.
 
 use super::contexts::on_every_cpu;
-use crate::{
-    events::EventCounter,
-    free_fn::FreeFn,
-    params,
-    pool::Pool,
-    scaled,
-    sys::{core, fault, user},
-};
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use crate::prelude::*;
 
 /// Memory is so short that no block is available, and callers wait for a grace period. Returns how
 /// many of 16 did.
@@ -20,7 +12,7 @@ fn without_memory() -> Result<u64> {
     let _restore = params::no_blocks()?;
     let pool = Pool::new(64)?;
     let waited = EventCounter::start(|c| c.waited.load(Relaxed))?;
-    let hog = crate::sys::alloc::Hog::new(usize::MAX);
+    let hog = alloc::Hog::new(usize::MAX);
     for _ in 0..16 {
         pool.free(FreeFn::Mightsleep, 1);
         // A block that was allocated after all would hold many objects: drain it.

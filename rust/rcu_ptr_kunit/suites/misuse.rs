@@ -4,17 +4,10 @@
 //! corrupts a list. The warnings are announced by `expect_splat!`.
 
 use crate::{
-    bound,
-    events::EventCounter,
-    free_fn::FreeFn,
-    params,
-    pool::{Object, Pool},
-    provoke::{self, with_head, CALLED},
-    sys::{alloc, alloc::Source, core, core::Head, cpu, thread, user},
-};
-use kernel::{
+    pool::Object,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    provoke::{self, with_head, CALLED},
+    sys::core::Head,
 };
 
 /// Whether the core has given its warning about an object that is queued twice.

@@ -4,25 +4,13 @@
 //! barriers, and modules that are loaded and unloaded.
 
 use crate::{
-    bound,
-    cpus::{self, Down},
-    events::EventCounter,
-    free_fn::FreeFn,
-    params,
-    pool::Pool,
-    scaled,
+    prelude::*,
     storm::{self, Actor},
     sys::{
-        core, core_test,
-        cpu::{self, Context},
         nmi::{self, Receiver},
         perf::{Breakpoint, Cycles, Hook, Kind},
-        probes, thread, tracepoints, user,
+        probes, tracepoints,
     },
-};
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
 };
 
 /// Skip reason.

@@ -5,21 +5,11 @@
 //! runs with the kernel's own function, as a control.
 
 use crate::{
-    free_fn::FreeFn,
-    pool::{Checks, Pool, SIZE},
-    reader, scaled,
-    storm::{self, NmiSource},
-    sys::{
-        core,
-        cpu::{self, Context},
-        kunit, thread,
-        timer::{self, Where},
-    },
-    SLOW,
-};
-use kernel::{
+    pool::{Checks, SIZE},
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    reader,
+    storm::{self, NmiSource},
+    sys::kunit,
 };
 
 /// NMIs in all rounds together, each of which frees an object.

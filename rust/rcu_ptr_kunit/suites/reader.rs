@@ -4,17 +4,8 @@
 //! being freed.
 
 use crate::{
-    cpus,
-    events::EventCounter,
-    free_fn::FreeFn,
-    params,
-    pool::Pool,
-    reader::{self, Readers, Seen},
-    sys::{alloc, core, cpu, fault, gp, thread},
-};
-use kernel::{
     prelude::*,
-    sync::{atomic::Relaxed, rcu},
+    reader::{self, Readers, Seen},
 };
 
 /// How long readers stay in their critical sections: many drain intervals.

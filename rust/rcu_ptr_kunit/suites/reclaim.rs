@@ -3,16 +3,7 @@
 //! Memory pressure: the shrinker frees blocks and has waiting objects processed; refills pause. And
 //! the drain interval: no object waits longer.
 
-use crate::{
-    bound, cpus,
-    events::EventCounter,
-    free_fn::FreeFn,
-    memory, params,
-    pool::{Pool, FREES_ARE_VISIBLE},
-    sys::{alloc, core, core_test, cpu, fault, probes, thread, user},
-    SLOW,
-};
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use crate::{memory, prelude::*, sys::probes};
 
 /// Frees objects on one CPU, and waits for some of them.
 #[derive(Clone, Copy)]

@@ -4,25 +4,19 @@
 //! structures.
 
 use crate::{
-    bound,
-    events::EventCounter,
     memory::FreeMemory,
     owner::{self, DropCounts, Link, Owner, CHAIN},
+    prelude::*,
     rcu_ptr::{
         self, free_mightsleep, try_free_nolock, BhOff, CallbackContext, ForeignOwnableRcu, KvFree,
         MaySleep, RcuBox, RcuFree, RcuFreeBox, RcuFreeKBox, RcuFreeKVBox, RcuFreeSafe, RcuFreeVBox,
         RcuKBox, RcuKVBox, RcuSleepBox, RcuSlot, RcuVBox, WithRoom,
     },
-    sys::{cpu, thread},
 };
-use core::{mem, ptr};
+use ::core::{mem, ptr};
 use kernel::{
     alloc::allocator::{Kmalloc, Vmalloc},
-    prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        rcu, Arc,
-    },
+    sync::Arc,
     types::ForeignOwnable,
     xarray::{AllocKind, XArray},
 };
@@ -182,7 +176,7 @@ mod tests {
     fn boxes_in_boxes() -> Result {
         static DROPS: DropCounts = DropCounts::new();
         let first = owner::chain(&DROPS)?;
-        let links = core::iter::successors(first.as_deref(), |link| link.next.as_deref());
+        let links = ::core::iter::successors(first.as_deref(), |link| link.next.as_deref());
         let sum: u64 = links.map(|link| link.owner.key).sum();
         check!(sum == CHAIN * (CHAIN - 1) / 2)?;
         drop(first);

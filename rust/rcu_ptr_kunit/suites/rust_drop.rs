@@ -4,23 +4,12 @@
 //! and read objects.
 
 use crate::{
-    bound,
     owner::{DropCounts, Owner},
-    rcu_ptr::{self, Cache, CacheSlot, RcuKBox, RcuSlot, WithRoom},
-    scaled, storm,
-    sys::{
-        cpu::{self, Context},
-        thread,
-        timer::{self, Where},
-    },
-};
-use kernel::{
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        rcu, Arc,
-    },
+    rcu_ptr::{self, Cache, CacheSlot, RcuKBox, RcuSlot, WithRoom},
+    storm,
 };
+use kernel::sync::Arc;
 
 /// An owner with room for a closure.
 type Roomy = WithRoom<Owner, 1>;

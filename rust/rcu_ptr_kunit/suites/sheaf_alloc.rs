@@ -4,30 +4,20 @@
 //! `rcu_ptr_cache_prefill()`, stock that follows demand, and NUMA nodes.
 
 use super::{
-    sheaf_calls::{sheaves, stats_match},
+    sheaf_calls::stats_match,
     sheaf_memory::{count_remote, two_nodes, NUMA},
 };
 use crate::{
-    bound,
-    cpus::{self, Down},
-    held::Held,
-    params,
+    prelude::*,
     sys::{
-        cache::{self, Args, SheafCache, GFP_SPECIAL},
-        core,
-        cpu::{self, Context, DownStep},
+        cache::GFP_SPECIAL,
+        cpu::DownStep,
         nmi::{self, Receiver},
         node,
         perf::Hook,
-        thread, user,
     },
 };
-use ::core::ptr::NonNull;
-use kernel::{
-    c_str,
-    prelude::*,
-    sync::atomic::{Atomic, Full, Relaxed},
-};
+use kernel::c_str;
 
 /// Objects that a test holds, added in any context.
 struct Kept<'a> {

@@ -3,24 +3,13 @@
 //! Memory of a cache outside of its barns: every kind is limited, counted in the statistics, and
 //! freed without further calls on the CPU. And double frees: the object is allocated once.
 
-use super::{sheaf_calls::sheaves, sheaf_memory::nr_barns};
+use super::sheaf_memory::nr_barns;
 use crate::{
-    bound, cpus,
-    held::Held,
-    params,
-    provoke::{free_rcu_twice, free_twice},
-    scaled,
-    sys::{
-        cache::{Args, SheafCache, Stats},
-        core, cpu, fault, thread,
-    },
-    table::SIZE,
-};
-use ::core::ptr::{self, NonNull};
-use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Full, Relaxed},
+    provoke::{free_rcu_twice, free_twice},
+    sys::cache::Stats,
 };
+use ::core::ptr;
 
 /// `MAX_SPENT` of the core.
 const MAX_SPENT: u64 = 8;

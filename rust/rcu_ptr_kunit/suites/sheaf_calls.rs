@@ -4,29 +4,11 @@
 //! and after a grace period, and destruction while objects wait.
 
 use crate::{
-    bound,
     check::{CHECKED, CHECKED_OR_ZEROED},
-    cpus,
-    held::Held,
-    params, reader,
-    sys::{
-        alloc,
-        cache::{self, Args, SheafCache},
-        core, core_test, cpu, gp, thread, user,
-    },
-    table::{Alloc, Table, Violations, SIZE},
+    prelude::*,
+    reader,
 };
-use ::core::ptr::NonNull;
-use kernel::{prelude::*, str::CString, sync::rcu};
-
-/// Arguments with a sheaf capacity and a barn limit; 0: the default.
-pub(super) fn sheaves(capacity: u32, barn_limit: u32) -> Args {
-    Args {
-        sheaf_capacity: capacity,
-        barn_limit,
-        ..Args::default()
-    }
-}
+use kernel::str::CString;
 
 /// Whether the line of cache `$name` in debugfs matches `$pattern`.
 macro_rules! stats_match {

@@ -4,29 +4,8 @@
 //! a reference on the constructed object and recheck its key, as the kernel's own users of such
 //! caches do. Objects are reused at once.
 
-use crate::{
-    cpus,
-    held::Held,
-    provoke::expect_warning,
-    scaled,
-    sys::{
-        alloc,
-        cache::{Args, SheafCache},
-        core, cpu, thread,
-    },
-    table::SIZE,
-};
-use ::core::{
-    ptr::{self, NonNull},
-    sync::atomic::AtomicBool,
-};
-use kernel::{
-    prelude::*,
-    sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed, Release},
-        rcu,
-    },
-};
+use crate::{prelude::*, provoke::expect_warning};
+use ::core::{ptr, sync::atomic::AtomicBool};
 
 const MADE: u64 = 0xc057_0c7e_d000_0001;
 

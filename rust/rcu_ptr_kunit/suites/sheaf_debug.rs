@@ -3,25 +3,8 @@
 //! The kernel's own checks on objects of caches: use after the grace period, double frees, leaks,
 //! and stale contents.
 
-use crate::{
-    bound, cpus,
-    held::Held,
-    params,
-    sys::{
-        alloc,
-        cache::{Args, SheafCache},
-        core, cpu, slab, thread, user,
-    },
-};
-use ::core::ptr::NonNull;
-use kernel::{
-    c_str,
-    prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        rcu,
-    },
-};
+use crate::{prelude::*, sys::slab};
+use kernel::c_str;
 
 /// The size of an object, in bytes.
 const SIZE: usize = 64;

@@ -3,29 +3,11 @@
 //! The destructor of a cache: it runs once for each use of an object, after the grace period and
 //! before the next use, on every path; and objects that destructors free.
 
-use super::{sheaf_calls, sheaf_memory::alloc_then_free};
-use crate::{
-    bound,
-    callback::Gate,
-    cpus::{self, Down},
-    params, provoke,
-    sys::{
-        alloc,
-        cache::{self, Args, Handle, SheafCache},
-        core, cpu, fault, thread,
-    },
-    table::{Alloc, Table, Violations, DESTRUCTOR, SIZE},
-};
-use ::core::{
-    cell::Cell,
-    ptr::{self, NonNull},
-};
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Full, Relaxed},
-};
+use super::sheaf_calls;
+use crate::{callback::Gate, prelude::*, provoke, sys::cache::Handle, table::DESTRUCTOR};
+use ::core::{cell::Cell, ptr};
 
-pub(super) fn with(dtor: Option<cache::ObjectFn>) -> Args {
+fn with(dtor: Option<cache::ObjectFn>) -> Args {
     Args {
         dtor,
         ..Args::default()
@@ -505,7 +487,7 @@ mod tests {
     #[test]
     fn plain_caches_have_none() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_dtor_none", SIZE, Args::default())?;
-        alloc_then_free(&cache, 300)?;
+        cache.alloc_then_free(300)?;
         cache.barrier();
         let stats = cache.stats();
         check!(stats.destructed == 0)

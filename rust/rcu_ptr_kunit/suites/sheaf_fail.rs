@@ -4,20 +4,8 @@
 //! Functions that can fail return errors, others succeed, and no object is lost: the destruction of
 //! a cache reports missing objects.
 
-use super::sheaf_calls::{sheaves, stats_match};
-use crate::{
-    bound, by_length, cpus, params, scaled, storm,
-    sys::{
-        cache::{Args, ObjectFn, SheafCache},
-        core, cpu, fault, thread,
-    },
-    table::{Alloc, Table, Violations, DESTRUCTOR, SIZE},
-    SLOW,
-};
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-};
+use super::sheaf_calls::stats_match;
+use crate::{prelude::*, storm, sys::cache::ObjectFn, table::DESTRUCTOR};
 
 /// The number of failures: all from the first one on.
 const ALWAYS: u64 = u64::MAX;

@@ -3,27 +3,13 @@
 //! The duration of the barrier and of the destruction of caches with sheaves: about a grace period,
 //! independently of other caches and CPUs.
 
-use super::{sheaf_calls::sheaves, sheaf_memory::alloc_then_free};
 use crate::{
-    bound,
     check::CHECKED,
     cost::{median, time, Cost},
-    cpus,
-    free_fn::FreeFn,
-    pool::FREES_ARE_VISIBLE,
-    sys::{
-        alloc::{self, Checks, RawCache},
-        cache::{self, Args, SheafCache},
-        core, cpu, gp, thread,
-    },
-    table::SIZE,
-    SLOW,
-};
-use kernel::{
     prelude::*,
-    str::CString,
-    sync::atomic::{Acquire, Atomic, Relaxed, Release},
+    sys::alloc::{Checks, RawCache},
 };
+use kernel::str::CString;
 
 /// Caches that are in use beside the measured ones.
 const BESIDE: usize = 50;
@@ -42,7 +28,7 @@ fn typical(costs: &[Cost; ROUNDS]) -> (i64, usize) {
 fn beside_hog<R>(cache: &SheafCache, cpu: i32, f: impl FnOnce() -> R) -> Result<R> {
     let used = Atomic::<i32>::new(0);
     let task = |spin: &dyn Fn()| {
-        let is_used = alloc_then_free(cache, 10).is_ok();
+        let is_used = cache.alloc_then_free(10).is_ok();
         // ORDERING: Release pairs with the acquire below: the objects wait.
         used.store(if is_used { 1 } else { -1 }, Release);
         spin();
@@ -123,7 +109,7 @@ mod tests {
         let mut costs = [[Cost::default(); ROUNDS]; WHAT.len()];
         let used = || {
             let cache = SheafCache::new(c"rcu_ptr_measured", SIZE, Args::default())?;
-            alloc_then_free(&cache, 200).map(|()| cache)
+            cache.alloc_then_free(200).map(|()| cache)
         };
         let mut measure = |i: usize| -> Result {
             // Start at varying times within grace periods of others.
@@ -240,7 +226,7 @@ mod tests {
             let (mut grace, mut back) = (i64::MAX, i64::MAX);
             for _ in 0..3 {
                 let cache = SheafCache::new(c"rcu_ptr_back", SIZE, sheaves(4, 64))?;
-                cpus::on(cpu, || alloc_then_free(&cache, 40))??;
+                cpus::on(cpu, || cache.alloc_then_free(40))??;
                 back = back.min(time(|| {
                     bound::wait_with_timeout(|| cache.stats().now_full >= 8)
                 }));

@@ -3,24 +3,15 @@
 //! Limits of a cache: the memory that waits for grace periods is limited, and all limits may be
 //! changed while the cache is in use.
 
-use super::sheaf_memory::{alloc_then_free, nr_barns};
+use super::sheaf_memory::nr_barns;
 use crate::{
-    bound,
     check::CHECKED,
-    cpus,
-    held::Held,
-    scaled,
+    prelude::*,
     sys::{
-        alloc,
-        cache::{self, Args, Limits, SheafCache},
-        core, cpu, fault,
+        cache::Limits,
         srcu_domain::{Domain, Kind},
-        thread,
-        user::sh,
     },
-    table::{Alloc, Table, Violations, SIZE},
 };
-use kernel::{prelude::*, sync::rcu};
 
 /// The size of an object with its link.
 const FULL_SIZE: u64 = SIZE as u64 + 8;
@@ -69,7 +60,7 @@ mod tests {
         for limit in [100_000, 1_000_000] {
             let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(limit))?;
             // More objects in stock than the limit allows to wait.
-            alloc_then_free(&cache, (3 * limit / FULL_SIZE) as usize)?;
+            cache.alloc_then_free((3 * limit / FULL_SIZE) as usize)?;
             cache.barrier();
             let met = cache.stats().wait_limit_met;
             let guard = rcu::read_lock();
@@ -284,7 +275,9 @@ mod tests {
         };
         check!(cache.set_limits(&wrong) == Err(EINVAL))?;
         check!(get() == (9, 77, 123_456))?;
-        sh(c"echo cache=rcu_ptr_set wait_limit=5000 capacity=3 >/sys/kernel/debug/rcu_ptr/caches")?;
+        user::sh(
+            c"echo cache=rcu_ptr_set wait_limit=5000 capacity=3 >/sys/kernel/debug/rcu_ptr/caches",
+        )?;
         check!(get() == (3, 77, 5000))?;
         for bad in [
             c"! echo cache=rcu_ptr_set capacity=1000 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
@@ -292,7 +285,7 @@ mod tests {
             c"! echo cache=rcu_ptr_set size=1 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
             c"! echo capacity=1 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
         ] {
-            sh(bad)?;
+            user::sh(bad)?;
         }
         check!(get() == (3, 77, 5000))?;
         // Defaults.

@@ -3,27 +3,8 @@
 //! Caches with sheaves free memory: idle and dead CPUs have none, barns keep to their limits, and
 //! the shrinker frees the rest. And NUMA: objects return to their nodes.
 
-use super::{
-    sheaf_bounds::{all_back, circulate, two_cpus},
-    sheaf_calls::sheaves,
-};
-use crate::{
-    bound,
-    check::CHECKED,
-    cpus::{self, Down},
-    held::Held,
-    params, scaled,
-    sys::{
-        alloc,
-        cache::{self, Args, SheafCache},
-        core, cpu, fault, node, thread, user,
-    },
-    table::{Alloc, Table, Violations, SIZE},
-};
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-};
+use super::sheaf_bounds::{all_back, circulate, two_cpus};
+use crate::{check::CHECKED, prelude::*, sys::node};
 
 /// Uses `cache` on every CPU. Returns the errors.
 fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Violations> {
@@ -56,11 +37,6 @@ fn with_surplus(name: &CStr) -> Result<SheafCache> {
     check!(cache.hold_nolock().is_none())?;
     check!(bound::soon(|| cache.stats().reserve > 0))?;
     Ok(cache)
-}
-
-/// Allocates `n` objects, and frees them after a grace period.
-pub(super) fn alloc_then_free(cache: &SheafCache, n: usize) -> Result {
-    cache.hold_many(n).map(drop)
 }
 
 /// The number of barns.
@@ -115,7 +91,7 @@ mod tests {
     fn barn_keeps_to_its_limit() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_limit", SIZE, sheaves(10, 2))?;
         for _ in 0..3 {
-            alloc_then_free(&cache, 2000)?;
+            cache.alloc_then_free(2000)?;
             core::barrier();
             check!(bound::soon(|| cache.stats().now_full <= 2 * nr_barns()))?;
         }
@@ -133,7 +109,7 @@ mod tests {
         user::sh(c"echo cache=rcu_ptr_swing wait_limit=0 >/sys/kernel/debug/rcu_ptr/caches")?;
         // On one CPU, so that it is one barn.
         cpus::on(cpus::first(), || {
-            (0..4).try_for_each(|_| alloc_then_free(&cache, OBJECTS).map(|()| core::barrier()))
+            (0..4).try_for_each(|_| cache.alloc_then_free(OBJECTS).map(|()| core::barrier()))
         })??;
         let obtained = cache.stats().slab_allocs as usize;
         kernel::kunit::info(fmt!(
@@ -162,7 +138,7 @@ mod tests {
     fn shrinker_frees_unused_memory() -> Result {
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_shrink", SIZE, Args::default())?;
-        alloc_then_free(&cache, 3000)?;
+        cache.alloc_then_free(3000)?;
         core::barrier();
         check!(cache.stats().now_full > 0)?;
         params::shrink()?;
@@ -220,7 +196,7 @@ mod tests {
         );
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_told", SIZE, Args::default())?;
-        alloc_then_free(&cache, 3000)?;
+        cache.alloc_then_free(3000)?;
         core::barrier();
         let before = cache.stats();
         user::sh(
@@ -282,12 +258,12 @@ mod tests {
         let cpu = other_cpu!();
         let cache = SheafCache::new(c"rcu_ptr_armed", SIZE, Args::default())?;
         let _medium = params::medium_drain()?;
-        cpus::on(cpu, || alloc_then_free(&cache, 3))??;
+        cpus::on(cpu, || cache.alloc_then_free(3))??;
         // By then it is armed; the interval must not be changed later, which would have it run.
         thread::sleep(params::MEDIUM_DRAIN_MSECS / 20);
         Down::take(cpu)?.up()?;
         core::barrier();
-        cpus::on(cpu, || alloc_then_free(&cache, 3))??;
+        cpus::on(cpu, || cache.alloc_then_free(3))??;
         check!(bound::within(3 * params::MEDIUM_DRAIN_MSECS, || cache
             .waiting()
             == 0))
@@ -358,7 +334,7 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_far", SIZE, cache::own_memory())?;
         // Stock of the barn; the reserve is for its own node only.
         cpus::on(here, || {
-            alloc_then_free(&cache, 200).map(|()| core::barrier())
+            cache.alloc_then_free(200).map(|()| core::barrier())
         })??;
         let (mut found, mut remote) = (0, 0);
         cpus::on(there, || {
@@ -387,7 +363,7 @@ mod tests {
         };
         let cache = SheafCache::new(c"rcu_ptr_short", SIZE, args)?;
         let fill = |_| {
-            let _ = alloc_then_free(&cache, 200);
+            let _ = cache.alloc_then_free(200);
             core::barrier();
         };
         let found = Atomic::<usize>::new(0);

@@ -9,26 +9,12 @@ use super::{
         destruct_under_readers, free_some, free_without_a_sheaf, node_cache_with, scribble,
         DtorContext,
     },
-    sheaf_memory::alloc_then_free,
 };
 use crate::{
-    bound,
     cost::{median, time},
-    held::Held,
-    params, scaled,
-    sys::{
-        alloc,
-        cache::{Args, SheafCache},
-        core, cpu, fault, gp,
-        srcu_domain::{Domain, Kind},
-        thread,
-    },
-    table::{Alloc, Table, Violations, DESTRUCTOR, SIZE},
-};
-use ::core::ptr::NonNull;
-use kernel::{
     prelude::*,
-    sync::atomic::{Acquire, Atomic, Relaxed, Release},
+    sys::srcu_domain::{Domain, Kind},
+    table::DESTRUCTOR,
 };
 
 /// Arguments of a cache whose objects are read in `domain`.
@@ -400,7 +386,7 @@ mod tests {
             let cache = SheafCache::new(c"rcu_ptr_srcu_cost", SIZE, read_by(domain))?;
             let mut times = [[0; ROUNDS]; 2];
             for i in 0..ROUNDS {
-                alloc_then_free(&cache, 100)?;
+                cache.alloc_then_free(100)?;
                 thread::sleep(1 + i as u32 % 3);
                 times[0][i] = time(|| cache.barrier());
                 times[1][i] = time(|| {

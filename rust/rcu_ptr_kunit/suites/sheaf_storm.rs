@@ -4,27 +4,17 @@
 //! CPU replace objects, beside readers; and an NMI at every instruction of the functions. No object
 //! is allocated twice or too early, or lost.
 
-use super::sheaf_calls::sheaves;
 use crate::{
-    cpus, scaled, storm,
+    prelude::*,
+    storm,
     sys::{
-        cache::{self, Args, SheafCache},
-        core,
-        cpu::{self, Context},
         kunit,
         perf::{Breakpoint, Hook, Kind},
         srcu_domain::{self, Domain},
-        thread,
-        timer::{self, Where},
     },
-    table::{Alloc, Table, Violations, DESTRUCTOR, SIZE},
-    SLOW,
+    table::DESTRUCTOR,
 };
 use ::core::ptr;
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-};
 
 /// Runs a storm on a cache with `args` and a destructor: it is called once for each use, and not
 /// before the grace period. Returns the number of NMIs.

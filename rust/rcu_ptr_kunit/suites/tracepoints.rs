@@ -5,28 +5,8 @@
 //! task, deadlocks. And with a lock of the caller held.
 
 use crate::{
-    bound,
-    events::EventCounter,
-    free_fn::FreeFn,
-    params,
-    pool::Pool,
-    scaled,
-    sys::{
-        alloc::{self, Source},
-        cache::{Args, SheafCache},
-        core,
-        cpu::{self, Context},
-        thread,
-        timer::{self, Where},
-        tracepoints::{self, Site},
-        user,
-    },
-    table::{Alloc, Table, Violations, SIZE},
-    SLOW,
-};
-use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sys::tracepoints::{self, Site},
 };
 
 /// Calls that one tracepoint makes in a run.

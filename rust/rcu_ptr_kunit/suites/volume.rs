@@ -2,20 +2,8 @@
 
 //! Ten million objects (a million in the short form), without a leak.
 
-use crate::{
-    free_fn::FreeFn,
-    memory,
-    sys::{
-        alloc::{self, Source},
-        core, cpu, kunit, thread,
-    },
-    SLOW,
-};
+use crate::{memory, prelude::*, sys::kunit};
 use ::core::cell::Cell;
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-};
 
 fn objects() -> usize {
     match (SLOW, kunit::is_short()) {
