@@ -10,7 +10,6 @@
 
 use crate::{
     code::{Code, Flags, Function},
-    free_fn::FreeFn,
     pool::Pool,
     storm::Actor,
     sys::{
@@ -218,7 +217,7 @@ impl Sweep {
     /// `EBADMSG` if an object was lost, freed early or damaged, or the handler ran outside of NMI.
     fn group(&mut self, insns: &[usize], stage: &Stage<'_>, watch: bool) -> Result {
         let counts: [Atomic<u64>; SLOTS] = array::from_fn(|_| Atomic::new(0));
-        let actor = Actor::new(&self.pool, FreeFn::Nolock, 2, GROUP_ACTS);
+        let actor = Actor::new(&self.pool, 2, GROUP_ACTS);
         let bodies: [_; SLOTS] = array::from_fn(|i| {
             let count = &counts[i];
             let actor = &actor;

@@ -20,10 +20,9 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// An NMI handler that frees objects of a pool, and counts. The test checks the counts.
+/// An NMI handler that frees objects of a pool by [`FreeFn::Nolock`], and counts. The test checks the counts.
 pub(crate) struct Actor<'a> {
     pool: &'a Pool,
-    free_fn: FreeFn,
     burst: usize,
     /// The remaining NMIs that free objects; later ones are only counted.
     left: Atomic<i64>,
@@ -34,10 +33,9 @@ pub(crate) struct Actor<'a> {
 
 impl<'a> Actor<'a> {
     /// A handler of which the first `acts` calls free `burst` objects of `pool` each.
-    pub(crate) fn new(pool: &'a Pool, free_fn: FreeFn, burst: usize, acts: i64) -> Self {
+    pub(crate) fn new(pool: &'a Pool, burst: usize, acts: i64) -> Self {
         Self {
             pool,
-            free_fn,
             burst,
             left: Atomic::new(acts),
             inside: Atomic::new(0),
@@ -61,12 +59,12 @@ impl<'a> Actor<'a> {
         if self.left.load(Relaxed) <= 0 || self.left.fetch_sub(1, Relaxed) <= 0 {
             return false;
         }
-        self.pool.free(self.free_fn, self.burst);
+        self.pool.free(FreeFn::Nolock, self.burst);
         // Handlers like that of BPF allocate and free in NMI.
         if let Some(object) = alloc::alloc(Source::KmallocNolock, 64) {
             self.allocated.add(1, Relaxed);
             // SAFETY: Just allocated.
-            unsafe { self.free_fn.free(object, 0) };
+            unsafe { FreeFn::Nolock.free(object, 0) };
         }
         true
     }

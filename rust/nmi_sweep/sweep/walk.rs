@@ -6,7 +6,6 @@
 use super::{add_elapsed, breakpoints, vec_of, InsnState, Stage, Sweep};
 use crate::{
     code::Flags,
-    free_fn::FreeFn,
     pool::Pool,
     scaled,
     storm::{self, Actor},
@@ -177,7 +176,7 @@ impl Sweep {
         marks: &InsnMarks,
         tries: u32,
     ) -> Result<bool> {
-        let actor = Actor::new(&self.pool, FreeFn::Nolock, 1, MAX_ACTS);
+        let actor = Actor::new(&self.pool, 1, MAX_ACTS);
         let steps_seen = Atomic::<u64>::new(0);
         // In every other group: the objects that NMIs free may change the path of the workload.
         let others_left = Atomic::<i64>::new(OTHER_ACTS * (self.groups % 2) as i64);
@@ -326,7 +325,7 @@ impl Sweep {
         let mut came = 0;
         let small = mem::replace(&mut self.pool, Pool::new(SAMPLED_OBJECTS)?);
         while thread::now() < stage.end {
-            let actor = Actor::new(&self.pool, FreeFn::Nolock, 1, SAMPLED_OBJECTS as i64);
+            let actor = Actor::new(&self.pool, 1, SAMPLED_OBJECTS as i64);
             let inside = Atomic::<u64>::new(0);
             let code = &self.code;
             let body = |address| {

@@ -114,13 +114,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_queued() -> Result {
-        core::barrier();
-        core::barrier();
-        Ok(())
-    }
-
-    #[test]
     fn against_queueing_everywhere() -> Result {
         FreeFn::ATOMIC.into_iter().try_for_each(against_queueing)
     }

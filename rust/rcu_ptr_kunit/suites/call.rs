@@ -382,17 +382,12 @@ mod tests {
     }
 
     #[test]
-    fn from_hardirq_and_tasks() -> Result {
-        FreeFn::CALLS
-            .into_iter()
-            .try_for_each(|free_fn| called_from(Where::Hardirq, free_fn))
-    }
-
-    #[test]
-    fn from_softirq_and_tasks() -> Result {
-        FreeFn::CALLS
-            .into_iter()
-            .try_for_each(|free_fn| called_from(Where::Softirq, free_fn))
+    fn from_interrupts_and_tasks() -> Result {
+        for free_fn in FreeFn::CALLS {
+            called_from(Where::Hardirq, free_fn)?;
+            called_from(Where::Softirq, free_fn)?;
+        }
+        Ok(())
     }
 
     #[test]

@@ -62,18 +62,11 @@ fn kinds_in_turn(count: usize) -> Result {
 mod tests {
     use super::*;
 
+    /// In front, at the end, and at the last place that is allowed.
     #[test]
-    fn field_in_front() -> Result {
-        all_on_list(5000, 64, 0)
-    }
-
-    #[test]
-    fn field_at_the_end() -> Result {
-        all_on_list(5000, 64, 56)
-    }
-
-    #[test]
-    fn field_at_the_last_place() -> Result {
+    fn field_in_any_place() -> Result {
+        all_on_list(5000, 64, 0)?;
+        all_on_list(5000, 64, 56)?;
         all_on_list(400, 4104, 4088)
     }
 

@@ -3,7 +3,6 @@
 //! rcu_ptr_kvfree_mightsleep(): blocks while there is memory, otherwise the caller waits for a
 //! grace period.
 
-use super::contexts::on_every_cpu;
 use crate::prelude::*;
 
 /// Memory is so short that no block is available, and callers wait for a grace period. Returns how
@@ -29,14 +28,6 @@ fn without_memory() -> Result<u64> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn fills_blocks() -> Result {
-        let pool = Pool::new(3000)?;
-        pool.free(FreeFn::Mightsleep, 2000);
-        core::barrier();
-        check!(pool.all_freed())
-    }
-
     /// Without cached blocks a caller allocates one, which later callers share.
     #[test]
     fn allocates_blocks() -> Result {
@@ -45,11 +36,6 @@ mod tests {
         pool.free(FreeFn::Mightsleep, 1500);
         core::barrier();
         check!(pool.all_freed())
-    }
-
-    #[test]
-    fn every_cpu_at_once() -> Result {
-        on_every_cpu(FreeFn::Mightsleep, scaled(20_000))
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn over(what: &str, f: impl FnMut() -> Result) -> Result {
 fn over_excluding(what: &str, excluded: Option<i32>, mut f: impl FnMut() -> Result) -> Result {
     let nmi_source = or_skip!(storm::strongest(), NONE);
     let pool = Pool::new(scaled(20_000))?;
-    let actor = Actor::new(&pool, FreeFn::Nolock, 1, i64::MAX);
+    let actor = Actor::new(&pool, 1, i64::MAX);
     let end = bound::timeout_end();
     let until_it_came = || -> Result {
         loop {
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn from_cycles() -> Result {
         let pool = Pool::new(2000)?;
-        let actor = Actor::new(&pool, FreeFn::Nolock, 1, i64::MAX);
+        let actor = Actor::new(&pool, 1, i64::MAX);
         let body = || _ = actor.on_nmi();
         let hook = Hook::new(&body);
         let cycles = or_skip!(Cycles::new(100_000, &hook).ok(), NONE);
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn from_breakpoints() -> Result {
         let pool = Pool::new(2000)?;
-        let actor = Actor::new(&pool, FreeFn::Nolock, 2, 100);
+        let actor = Actor::new(&pool, 2, 100);
         let body = || _ = actor.on_nmi();
         let hook = Hook::new(&body);
         let breakpoint = match Breakpoint::new(Kind::Execute, core_test::kvfree_entry(), &hook) {
@@ -115,7 +115,7 @@ mod tests {
     fn from_other_cpus() -> Result {
         skip_if!(!nmi::CAN, NONE);
         let pool = Pool::new(2000)?;
-        let actor = Actor::new(&pool, FreeFn::Nolock, 1, i64::MAX);
+        let actor = Actor::new(&pool, 1, i64::MAX);
         let body = || _ = actor.on_nmi();
         let hook = Hook::new(&body);
         let receiver = Receiver::new(&hook)?;
@@ -139,7 +139,7 @@ mod tests {
     fn watchpoints_on_locks_and_lists() -> Result {
         skip_if!(cfg!(not(CONFIG_X86)), NONE);
         let pool = Pool::new(8000)?;
-        let actor = Actor::new(&pool, FreeFn::Nolock, 1, 1500);
+        let actor = Actor::new(&pool, 1, 1500);
         let body = || _ = actor.on_nmi();
         let hook = Hook::new(&body);
         let deferred = EventCounter::start(|c| c.deferred.load(Relaxed))?;
@@ -223,22 +223,6 @@ mod tests {
             refused
         };
         check!(came > 0)
-    }
-
-    /// The same storm with the kernel's own `kfree_rcu_nolock()`. The destruction of the kmem_cache
-    /// waits for its objects, and reports those that are missing.
-    #[test]
-    fn control_with_the_kernels_own() -> Result {
-        let nmi_source = or_skip!(storm::strongest(), NONE);
-        let pool = Pool::new(scaled(20_000))?;
-        let actor = Actor::new(&pool, FreeFn::Kernel, 1, i64::MAX);
-        storm::during(nmi_source, &|| _ = actor.on_nmi(), None, || {
-            thread::sleep(300);
-            bound::wait_with_timeout(|| actor.inside() >= MIN_NMIS);
-        })?;
-        let (inside, elsewhere) = (actor.inside(), actor.elsewhere());
-        pr_info!("control, the kernel's own: {inside} came in_nmi(), {elsewhere} elsewhere\n");
-        check!(inside >= MIN_NMIS && elsewhere == 0)
     }
 
     #[test]
