@@ -34,7 +34,7 @@ fn held_by_cpus(stats: &Stats) -> u64 {
 
 /// One CPU allocates with `alloc` and another frees, with 64 objects in circulation, until `enough`
 /// returns true for the number of objects so far.
-pub(super) fn circulate(
+fn circulate(
     cache: &SheafCache,
     (here, there): (i32, i32),
     alloc: &(dyn Fn() -> Option<NonNull<u8>> + Sync),
@@ -106,7 +106,7 @@ fn most_sheaves() -> u64 {
     (2 * 8 + 1) * nr_barns() + cpu::online().count() as u64 * (MAX_SPENT + 4)
 }
 
-pub(super) fn two_cpus() -> Option<(i32, i32)> {
+fn two_cpus() -> Option<(i32, i32)> {
     let here = cpu::online().next()?;
     let there = cpu::online().find(|&c| c != here)?;
     Some((here, there))

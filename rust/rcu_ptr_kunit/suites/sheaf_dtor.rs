@@ -482,14 +482,4 @@ mod tests {
         drop((cache, others, later));
         check!(reached && GATE.late() == 0)
     }
-
-    /// Without a destructor nothing is counted.
-    #[test]
-    fn plain_caches_have_none() -> Result {
-        let cache = SheafCache::new(c"rcu_ptr_dtor_none", SIZE, Args::default())?;
-        cache.alloc_then_free(300)?;
-        cache.barrier();
-        let stats = cache.stats();
-        check!(stats.destructed == 0)
-    }
 }

@@ -3,7 +3,7 @@
 //! Caches with sheaves free memory: idle and dead CPUs have none, barns keep to their limits, and
 //! the shrinker frees the rest. And NUMA: objects return to their nodes.
 
-use super::sheaf_bounds::{all_back, circulate, two_cpus};
+use super::sheaf_bounds::all_back;
 use crate::{check::CHECKED, prelude::*, sys::node};
 
 /// Uses `cache` on every CPU. Returns the errors.
@@ -58,18 +58,8 @@ pub(super) const NUMA: &CStr = c"needs two nodes with a CPU each (scenario NUMA)
 mod tests {
     use super::*;
 
-    /// Without further calls all objects return to the slab.
-    #[test]
-    fn idle_cpus_have_nothing() -> Result {
-        let _restore = params::quick_drain()?;
-        let cache = SheafCache::new(c"rcu_ptr_idle", SIZE, Args::default())?;
-        let wrong = use_everywhere(&cache, 77)?;
-        let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || is_back(&cache));
-        check!(wrong == Violations::default() && back)
-    }
-
-    /// They return within a few drain intervals: one until the monitor checks a sheaf, another if
-    /// it was in use, and as many until the barn trims it.
+    /// Without further calls all objects return to the slab within a few drain intervals: one until
+    /// the monitor checks a sheaf, another if it was in use, and as many until the barn trims it.
     #[test]
     fn idle_in_time() -> Result {
         let _restore = params::medium_drain()?;
@@ -77,7 +67,7 @@ mod tests {
         let mut in_time = false;
         for _ in 0..3 {
             let cache = SheafCache::new(c"rcu_ptr_in_time", SIZE, Args::default())?;
-            use_everywhere(&cache, 77)?;
+            check!(use_everywhere(&cache, 77)? == Violations::default())?;
             in_time = bound::within(msecs, || is_back(&cache));
             if in_time {
                 break;
@@ -118,37 +108,6 @@ mod tests {
         check!((OBJECTS..OBJECTS * 3 / 2).contains(&obtained))
     }
 
-    /// One CPU allocates, another frees: sheaves don't pile up on the latter.
-    #[test]
-    fn freed_elsewhere() -> Result {
-        let cpus = or_skip!(two_cpus(), c"needs two CPUs");
-        let cache = SheafCache::new(c"rcu_ptr_else", SIZE, sheaves(0, 8))?;
-        circulate(&cache, cpus, &|| cache.alloc(false), |done| {
-            done >= scaled(100_000)
-        })?;
-        core::barrier();
-        let bounded = bound::soon(|| {
-            let stats = cache.stats();
-            stats.now_full.max(stats.now_empty) <= 8 * nr_barns()
-        });
-        check!(bounded)
-    }
-
-    #[test]
-    fn shrinker_frees_unused_memory() -> Result {
-        skip_if!(!alloc::objects_are_recycled(), CHECKED);
-        let cache = SheafCache::new(c"rcu_ptr_shrink", SIZE, Args::default())?;
-        cache.alloc_then_free(3000)?;
-        core::barrier();
-        check!(cache.stats().now_full > 0)?;
-        params::shrink()?;
-        // Sheaves of CPUs were moved to a barn first.
-        check!(bound::soon(|| {
-            let stats = cache.stats();
-            stats.now_full == 0 && stats.now_empty == 0
-        }))
-    }
-
     /// The shrinker frees objects in reuse slots of a CPU that has nothing else.
     #[test]
     fn shrinker_frees_reuse_slots() -> Result {
@@ -186,7 +145,7 @@ mod tests {
             == 0))
     }
 
-    /// Shrink events count full and empty sheaves; there are few of the latter.
+    /// The shrinker frees all sheaves; its events count full and empty ones, of which there are few.
     #[test]
     fn events_tell_full_from_empty() -> Result {
         skip_if!(
@@ -204,7 +163,11 @@ mod tests {
               echo 1 >events/rcu_ptr/rcu_ptr_sheaf_shrink/enable",
         )?;
         let shrunk = params::shrink();
-        let gone = bound::soon(|| cache.stats().now_full == 0);
+        // Sheaves of CPUs were moved to a barn first.
+        let gone = bound::soon(|| {
+            let stats = cache.stats();
+            stats.now_full == 0 && stats.now_empty == 0
+        });
         let right = user::sh(
             c"cd /sys/kernel/tracing && echo 0 >events/rcu_ptr/rcu_ptr_sheaf_shrink/enable && \
               grep ' rcu_ptr_sheaf_shrink: cache=rcu_ptr_told ' trace | tr ' ' '\n' | awk -F= \
@@ -349,39 +312,25 @@ mod tests {
     /// Allocations use objects of another node if the slab fails.
     #[test]
     fn remote_objects_when_memory_is_short() -> Result {
-        let (here, there) = or_skip!(
-            two_nodes(),
-            c"needs two nodes with a CPU each (scenario NUMA)"
-        );
-        skip_if!(
-            !alloc::objects_are_recycled(),
-            c"this kernel checks what is freed"
-        );
+        let (here, there) = or_skip!(two_nodes(), NUMA);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let args = Args {
             sheaf_capacity: 4,
             ..cache::own_memory()
         };
         let cache = SheafCache::new(c"rcu_ptr_short", SIZE, args)?;
-        let fill = |_| {
-            let _ = cache.alloc_then_free(200);
-            core::barrier();
-        };
-        let found = Atomic::<usize>::new(0);
-        let take = |_| {
-            let mut objects = [None; 40];
+        cpus::on(here, || {
+            cache.alloc_then_free(200).map(|()| core::barrier())
+        })??;
+        let found = cpus::on(there, || {
             fault::fail_alloc(1, u64::MAX);
-            for (i, object) in objects.iter_mut().enumerate() {
-                *object = cache.alloc(i % 2 == 0);
-            }
+            let held: [_; 40] = ::core::array::from_fn(|i| match i % 2 {
+                0 => cache.hold_with(cache::gfp(GFP_ATOMIC)),
+                _ => cache.hold().ok(),
+            });
             fault::fail_alloc(0, 0);
-            for object in objects.into_iter().flatten() {
-                found.add(1, Relaxed);
-                // SAFETY: An object of this cache, owned by the caller.
-                unsafe { cache.free_rcu(object) };
-            }
-        };
-        thread::on_cpus(::core::iter::once(here), &fill, || ())?;
-        thread::on_cpus(::core::iter::once(there), &take, || ())?;
-        check!(found.load(Relaxed) == 40)
+            held.iter().flatten().count()
+        })?;
+        check!(found == 40)
     }
 }
