@@ -115,9 +115,8 @@ pub(crate) fn within_times(n: u32, msecs: u32, mut done: impl FnMut() -> bool) -
     let in_time = came && last - start <= most;
     if !in_time {
         pr_info!(
-            "too late: done: {}, after {} ms of {} ms; a grace period took {} ms, a poll {} ms, \
-             elsewhere {} ms\n",
-            came,
+            "too late: done: {came}, after {} ms of {} ms; a grace period took {} ms, a poll {} \
+             ms, elsewhere {} ms\n",
             (last - start) / 1_000_000,
             most / 1_000_000,
             grace_period / 1_000_000,

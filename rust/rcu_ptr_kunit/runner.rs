@@ -22,32 +22,9 @@ pub(crate) struct Suite {
     pub(crate) cases: &'static [Case],
 }
 
-/// A test case; `run` returns whether it passed.
 pub(crate) struct Case {
     pub(crate) name: &'static CStr,
-    pub(crate) run: fn() -> bool,
-}
-
-/// The return types of cases that `#[kunit_tests]` accepts.
-pub(crate) trait CaseResult {
-    fn is_good(&self) -> bool;
-}
-
-impl CaseResult for () {
-    fn is_good(&self) -> bool {
-        true
-    }
-}
-
-impl<T> CaseResult for Result<T> {
-    fn is_good(&self) -> bool {
-        self.is_ok()
-    }
-}
-
-/// Converts the return value of a case, for the tables.
-pub(crate) fn succeeded(returned: impl CaseResult) -> bool {
-    returned.is_good()
+    pub(crate) run: fn() -> Result,
 }
 
 /// The file and line of a suite that runner.awk took a line of its output from. Lines of other
@@ -94,7 +71,7 @@ pub(crate) fn skip(reason: &'static CStr) {
 unsafe extern "C" fn rcu_ptr_rs_case(case: *mut c_void) {
     // SAFETY: By the safety requirements of this function; a static.
     let case = unsafe { &*case.cast::<Case>() };
-    if (case.run)() {
+    if (case.run)().is_ok() {
         OUTCOME.store(PASSED, Relaxed);
     } else {
         err(fmt!("    # {} returned an error\n", case.name));

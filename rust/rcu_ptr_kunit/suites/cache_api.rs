@@ -159,9 +159,7 @@ mod tests {
         cache.set_limits(CacheLimits::default())?;
         cache.barrier();
         let back = cache.alloc_nolock(Aligned(1)).is_ok();
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_cache_api: {usual} objects, {limited} with a limit\n"
-        ));
+        pr_info!("cache_api: {usual} objects, {limited} with a limit\n");
         // Up to a sheaf of each kind per CPU in addition.
         let slack = 2 * 56 * cpu::online().count();
         check!(limited <= WAITS / BYTES + slack)?;
@@ -312,10 +310,10 @@ mod tests {
         })??;
         let [replaced, removed, refused, looks, torn, nmis] =
             [replaced, removed, refused, looks, torn, nmis].map(|n| n.load(Relaxed));
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_cache_api: {replaced} put or swapped, {removed} removed, {refused} refused, \
+        pr_info!(
+            "cache_api: {replaced} put or swapped, {removed} removed, {refused} refused, \
              {looks} looks, {nmis} NMIs\n"
-        ));
+        );
         check!(torn == 0)?;
         // Two of three operations replace and one removes; each reads a slot, few of which are
         // empty.

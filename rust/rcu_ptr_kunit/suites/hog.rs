@@ -76,9 +76,7 @@ mod tests {
             left()
         })?;
         core::barrier();
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_hog: {left} of {objects} objects are left beside the task\n"
-        ));
+        pr_info!("hog: {left} of {objects} objects are left beside the task\n");
         check!(pool.all_freed())?;
         check!(left <= MAX_LEFT)
     }
@@ -110,9 +108,7 @@ mod tests {
             thread::wait_for(20 * gp_msecs + 2000, || left() <= MAX_SHEAVES);
             left()
         })?;
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_hog: {left} sheaves of {objects} objects are left beside the task\n"
-        ));
+        pr_info!("hog: {left} sheaves of {objects} objects are left beside the task\n");
         check!(left <= MAX_SHEAVES)
     }
 }

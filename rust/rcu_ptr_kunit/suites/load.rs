@@ -183,9 +183,8 @@ mod tests {
             let (delays, slowest) = delays(free_fn)?;
             let at = |percent: usize| delays[(delays.len() - 1) * percent / 100] / MSEC;
             pr_info!(
-                "{:?}: freed after {} ms (median), {} (p90), {} (p99), {} at most; interval {}, \
-                 grace periods and looks {} at most\n",
-                free_fn,
+                "{free_fn:?}: freed after {} ms (median), {} (p90), {} (p99), {} at most; interval \
+                 {}, grace periods and looks {} at most\n",
                 at(50),
                 at(90),
                 at(99),
@@ -205,8 +204,7 @@ mod tests {
         for free_fn in FreeFn::ATOMIC {
             let (delay, slowest) = delay_of_shorter_interval(free_fn)?;
             pr_info!(
-                "{:?}: freed {} ms after the interval became {}; looks {} at most\n",
-                free_fn,
+                "{free_fn:?}: freed {} ms after the interval became {}; looks {} at most\n",
                 delay / MSEC,
                 INTERVAL / MSEC,
                 slowest / MSEC
@@ -222,11 +220,7 @@ mod tests {
         let pool = Pool::new(scaled(50_000))?;
         let cache = SheafCache::new(c"rcu_ptr_kunit_moved", 64, Args::default())?;
         let migrations = free_while_migrating(&pool, &cache)?;
-        pr_info!(
-            "{} objects freed, {} migrations\n",
-            pool.taken(),
-            migrations
-        );
+        pr_info!("{} objects freed, {migrations} migrations\n", pool.taken());
         check!(migrations > MIN_MIGRATIONS)?;
         check!(pool.all_freed())?;
         // The destruction of the cache reports objects that are missing.

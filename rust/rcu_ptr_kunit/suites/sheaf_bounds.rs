@@ -89,12 +89,9 @@ fn spend(
         stats.now_waiting == 0 && stats.now_closed == 0 && stats.now_sheaves <= most_sheaves
     });
     let stats = cache.stats();
-    kernel::kunit::info(fmt!(
-        "rcu_ptr_sheaf_bounds: at most {} spent sheaves, {} sheaves at the end\n",
-        most,
-        stats.now_sheaves
-    ));
-    check!(settled && stats.now_sheaves <= most_sheaves)?;
+    let left = stats.now_sheaves;
+    pr_info!("sheaf_bounds: at most {most} spent sheaves, {left} sheaves at the end\n");
+    check!(settled && left <= most_sheaves)?;
     check!(stats.emptied > 10 * MAX_SPENT)?;
     check!(stats.now_spent <= MAX_SPENT * cpu::online().count() as u64)?;
     Ok(most)
@@ -168,23 +165,19 @@ mod tests {
             cache.stats().now_closed as usize
         });
         // Without a barrier, which would process them: they have to go to callbacks from the tick.
-        let landed = bound::wait_with_timeout(|| {
+        check!(bound::wait_with_timeout(|| {
             let stats = cache.stats();
             stats.now_waiting == 0 && stats.now_closed == 0
-        });
-        check!(landed)?;
+        }))?;
         core::barrier();
         let stats = cache.stats();
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_bounds: {} sheaves closed, a callback took {} at most\n",
-            closed,
-            stats.callback_max
-        ));
+        let most = stats.callback_max;
+        pr_info!("sheaf_bounds: {closed} sheaves closed, a callback took {most} at most\n");
         check!(stats.now_waiting == 0 && stats.now_closed == 0)?;
         // Without kmalloc_nolock() the objects go to the engine.
         check!(closed > n / 4 / 2 || cfg!(CONFIG_DEBUG_KMEMLEAK))?;
-        check!(stats.callback_max > 0 || cfg!(CONFIG_DEBUG_KMEMLEAK))?;
-        check!(stats.callback_max <= CALLBACK_SHEAVES)
+        check!(most > 0 || cfg!(CONFIG_DEBUG_KMEMLEAK))?;
+        check!(most <= CALLBACK_SHEAVES)
     }
 
     /// All objects and sheaves of a CPU are freed without further calls.
@@ -217,7 +210,7 @@ mod tests {
         let came = cache.stats().now_rcu;
         let gone = bound::wait_with_timeout(|| cache.stats().now_rcu == 0);
         let took = (thread::now() - before) / 1_000_000;
-        kernel::kunit::info(fmt!("rcu_ptr_sheaf_bounds: closed after {took} ms\n"));
+        pr_info!("sheaf_bounds: closed after {took} ms\n");
         check!(came == 1 && gone)?;
         check!(took < i64::from(msecs) * 7 / 4)
     }
@@ -227,34 +220,22 @@ mod tests {
     #[test]
     fn shorter_interval() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_shorter", SIZE, Args::default())?;
-        let free_one = |_| {
-            if let Some(object) = cache.alloc(false) {
-                // SAFETY: An object of this cache, owned by the caller.
-                unsafe { cache.free_rcu(object) };
-            }
-        };
-        let one_cpu = || cpu::online().take(1);
+        let free_one = || cpus::on(cpus::first(), || cache.alloc_then_free(1))?;
         let long = params::no_drain()?;
-        thread::on_cpus(one_cpu(), &free_one, || ())?;
+        free_one()?;
         // Moves the object to the barn, which arms its reaper.
         core::barrier();
-        thread::on_cpus(one_cpu(), &free_one, || ())?;
+        free_one()?;
         // Until the tick has armed the monitor.
         thread::sleep(100);
         let came = cache.stats().now_rcu;
         let quick = params::quick_drain()?;
-        let gone = bound::within(params::QUICK_DRAIN_MSECS, || {
-            let stats = cache.stats();
-            stats.now_rcu == 0 && stats.now_closed == 0 && stats.now_waiting == 0
-        });
-        let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || {
-            let stats = cache.stats();
-            stats.slab_allocs == stats.slab_frees
-        });
+        let gone = bound::within(params::QUICK_DRAIN_MSECS, || cache.waiting() == 0);
+        let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || all_back(&cache.stats()));
         // One more call, which arms by the short interval.
-        thread::on_cpus(one_cpu(), &free_one, || ())?;
+        free_one()?;
         let long_again = params::no_drain()?;
-        thread::on_cpus(one_cpu(), &free_one, || ())?;
+        free_one()?;
         let waits = cache.stats().now_rcu;
         thread::sleep(5 * params::QUICK_DRAIN_MSECS);
         let stayed = cache.stats().now_rcu == waits;

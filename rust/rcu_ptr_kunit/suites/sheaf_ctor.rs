@@ -191,9 +191,7 @@ mod tests {
             thread::on_cpus(cpu::online(), &body, || ())?;
             map.clear();
             let (found, again) = (map.found.load(Relaxed), map.again.load(Relaxed));
-            kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_ctor: {found} found, {again} times another object\n"
-            ));
+            pr_info!("sheaf_ctor: {found} found, {again} times another object\n");
             check!(map.wrong() == [0; 4])?;
             check!(found > 1000 && cache.stats().nolock_allocs == 0)?;
         }

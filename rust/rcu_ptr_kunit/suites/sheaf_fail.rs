@@ -94,9 +94,7 @@ fn exercise_failing(what: &str, times: u64, dtor: Option<ObjectFn>) -> Result {
 }
 
 fn report(what: &str, n: u64) {
-    kernel::kunit::info(fmt!(
-        "rcu_ptr_sheaf_fail: {what}: {n} allocations failed in turn\n"
-    ));
+    pr_info!("sheaf_fail: {what}: {n} allocations failed in turn\n");
 }
 
 /// An object goes to the engine beside a long reader: the barrier of its cache waits for the
@@ -295,9 +293,7 @@ mod tests {
         fault::fail_alloc(0, 0);
         result???;
         let (nmis, failures) = (nmis.load(Relaxed), failures.load(Relaxed));
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_fail: {nmis} NMIs, {failures} times allocations failed\n"
-        ));
+        pr_info!("sheaf_fail: {nmis} NMIs, {failures} times allocations failed\n");
         check!(table.violations() == Violations::default())?;
         check!(nmis > 20 && failures > 5)
     }

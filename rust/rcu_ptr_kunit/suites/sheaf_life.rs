@@ -141,13 +141,12 @@ mod tests {
         })??;
         let graces: [usize; WHAT.len()] = ::core::array::from_fn(|what| {
             let (nsecs, graces) = typical(&costs[what]);
-            kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_life: beside {} caches {} takes {} us, {} grace periods at least\n",
-                BESIDE,
+            pr_info!(
+                "sheaf_life: beside {BESIDE} caches {} takes {} us, {graces} grace periods at \
+                 least\n",
                 WHAT[what],
-                nsecs / 1000,
-                graces
-            ));
+                nsecs / 1000
+            );
             graces
         });
         let [synchronize, barrier, kmem_destroy, destroy, one] = graces;
@@ -179,10 +178,7 @@ mod tests {
                 (before.max(after), barrier)
             })?;
             let (grace, barrier) = (grace / 1000, barrier / 1000);
-            kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_life: us beside a hog: synchronize_rcu() {grace}, barrier \
-                 {barrier}\n"
-            ));
+            pr_info!("sheaf_life: us beside a hog: synchronize_rcu() {grace}, barrier {barrier}\n");
             if barrier < grace * 6 {
                 return Ok(());
             }
@@ -233,10 +229,10 @@ mod tests {
                 grace = grace.min(time(gp::synchronize));
             }
             let (grace, back) = (grace / 1000, back / 1000);
-            kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_life: us on CPU {cpu}: synchronize_rcu() {grace}, objects are back \
+            pr_info!(
+                "sheaf_life: us on CPU {cpu}: synchronize_rcu() {grace}, objects are back \
                  after {back}\n"
-            ));
+            );
             check!(back < grace * 20)?;
         }
         Ok(())

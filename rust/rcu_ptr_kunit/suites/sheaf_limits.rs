@@ -68,9 +68,7 @@ mod tests {
             let refused = cache.hold_nolock().is_none();
             drop(guard);
             let stats = cache.stats();
-            kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_limits: of {limit} bytes at most {most} waited, after {n} objects\n"
-            ));
+            pr_info!("sheaf_limits: of {limit} bytes at most {most} waited, after {n} objects\n");
             // Without a barrier.
             let came = bound::soon(|| cache.hold_nolock().is_some());
             check!(refused && stats.wait_limit_met >= met + 2)?;
@@ -115,11 +113,10 @@ mod tests {
             object
         });
         drop(guard);
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_limits: met {met} times, {most} and {bytes} bytes waited, {reserved} \
-             objects reserved, \
-             {refused} of {waits} refused\n"
-        ));
+        pr_info!(
+            "sheaf_limits: met {met} times, {most} and {bytes} bytes waited, {reserved} objects \
+             reserved, {refused} of {waits} refused\n"
+        );
         check!(waits > 0 && 4 * refused <= waits && bytes <= LIMIT + slack(56))?;
         // Without stock the reserve may be empty before the limit is met.
         check!(met > 0 && taken >= 20)?;
@@ -152,15 +149,13 @@ mod tests {
                 cpu::irqs_off(|| alloc_until_failure(&cache, 1001, || cache.hold_nolock()));
             (before, n, stats, others)
         });
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_limits: reserve {} and {}, {} for sleepers, {} for others, met {} \
-             times\n",
+        pr_info!(
+            "sheaf_limits: reserve {} and {}, {sleepers} for sleepers, {others} for others, met \
+             {} times\n",
             before.reserve,
             stats.reserve,
-            sleepers,
-            others,
             stats.wait_limit_met
-        ));
+        );
         check!(stats.wait_limit_met >= 6 && sleepers < 112)?;
         check!(stats.reserve == before.reserve && stats.reserve >= PROMISED as u64)?;
         check!((PROMISED..=1000).contains(&others))

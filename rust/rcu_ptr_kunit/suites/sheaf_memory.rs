@@ -102,9 +102,7 @@ mod tests {
             (0..4).try_for_each(|_| cache.alloc_then_free(OBJECTS).map(|()| core::barrier()))
         })??;
         let obtained = cache.stats().slab_allocs as usize;
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_memory: {OBJECTS} objects 4 times: the slab gave {obtained}\n"
-        ));
+        pr_info!("sheaf_memory: {OBJECTS} objects 4 times: the slab gave {obtained}\n");
         check!((OBJECTS..OBJECTS * 3 / 2).contains(&obtained))
     }
 
@@ -279,11 +277,10 @@ mod tests {
             count_remote(&held, there),
             cache.stats().slab_allocs as usize,
         );
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_memory: of 3 * {OBJECTS} objects {remote_here} were remote, of \
-             {OBJECTS} \
-             then {remote_there}; {obtained} came from the slab\n"
-        ));
+        pr_info!(
+            "sheaf_memory: of 3 * {OBJECTS} objects {remote_here} were remote, of {OBJECTS} then \
+             {remote_there}; {obtained} came from the slab\n"
+        );
         check!(remote_here * 10 < 3 * OBJECTS && remote_there * 10 < OBJECTS)?;
         // The objects of both nodes once, and some in sheaves on the way.
         check!(obtained < 2 * OBJECTS + OBJECTS / 2)

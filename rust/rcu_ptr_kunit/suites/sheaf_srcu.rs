@@ -189,7 +189,7 @@ fn storm(kind: Kind, domain: &Domain, capacity: u32) -> Result {
         ran
     })???;
     let (off, looks) = (table.dtor_imbalance(), table.checks.load(Relaxed));
-    kernel::kunit::info(fmt!("rcu_ptr_sheaf_srcu: {kind:?}: {looks} looks\n"));
+    pr_info!("sheaf_srcu: {kind:?}: {looks} looks\n");
     check!(table.violations() == Violations::default() && off == 0 && looks > 100)
 }
 
@@ -395,10 +395,10 @@ mod tests {
                 });
             }
             let [barrier, both] = times.map(|mut times| median(&mut times) / 1000);
-            kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_srcu: {kind:?}: us: a grace period of the domain and one of RCU \
+            pr_info!(
+                "sheaf_srcu: {kind:?}: us: a grace period of the domain and one of RCU \
                  {both}, barrier {barrier}\n"
-            ));
+            );
             drop(cache);
             check!(barrier < 4 * both)
         })

@@ -77,10 +77,10 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
     let [replaced, looks, interrupts, nmis] =
         [&table.replaced, &table.checks, &interrupts, &nmis].map(|n| n.load(Relaxed));
     let capacity = cache.limits().sheaf_capacity;
-    kernel::kunit::info(fmt!(
-        "rcu_ptr_sheaf_storm: sheaves of {capacity}: {replaced} objects replaced, {looks} looks, \
+    pr_info!(
+        "sheaf_storm: sheaves of {capacity}: {replaced} objects replaced, {looks} looks, \
          {interrupts} interrupts, {nmis} of them NMIs\n"
-    ));
+    );
     check!(table.violations() == Violations::default())?;
     // At least one check per replaced object: usually there are two, under sanitizers too.
     check!(looks > replaced && nmis >= storm::expected(nmi_source, replaced) && interrupts > nmis)?;
@@ -178,9 +178,7 @@ mod tests {
             nmis += destructed_with(args, scaled(40_000))?;
             storms += 1;
         }
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_storm: {nmis} NMIs in {storms} storms\n"
-        ));
+        pr_info!("sheaf_storm: {nmis} NMIs in {storms} storms\n");
         check!(nmis >= wanted / 10)
     }
 
@@ -195,9 +193,7 @@ mod tests {
         for function in cache::functions() {
             for capacity in [0, 1, 2] {
                 let hit = sweep(function, 96, capacity)?;
-                kernel::kunit::info(fmt!(
-                    "rcu_ptr_sheaf_storm: NMIs at {hit} instructions, capacity {capacity}\n"
-                ));
+                pr_info!("sheaf_storm: NMIs at {hit} instructions, capacity {capacity}\n");
                 // With a capacity of 1 free_rcu() takes its slow path after 7 instructions.
                 check!(hit >= 7)?;
             }

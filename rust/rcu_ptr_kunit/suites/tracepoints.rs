@@ -180,8 +180,7 @@ impl Caller<'_> {
         let [irqs_off, irqs_on] = self.woke.each_ref().map(|n| n.load(Relaxed));
         pr_info!(
             "{calls} calls from {acted} of {sites} tracepoints, {queued} objects queued; woke \
-             {irqs_off} tasks with interrupts off, \
-             {irqs_on} with interrupts on\n"
+             {irqs_off} tasks with interrupts off, {irqs_on} with interrupts on\n"
         );
         check!(self.pool.all_freed())?;
         check!(self.table.violations() == Violations::default())?;

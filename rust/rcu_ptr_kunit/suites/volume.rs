@@ -58,10 +58,9 @@ mod tests {
             },
             |missing| {
                 pr_info!(
-                    "{} objects freed, {} pages missing; {} pages of slabs, {} free ones kept by \
-                     CPUs\n",
+                    "{} objects freed, {missing} pages missing; {} pages of slabs, {} free ones \
+                     kept by CPUs\n",
                     freed.get(),
-                    missing,
                     alloc::slab_pages(),
                     alloc::pages_of_cpus()
                 )
