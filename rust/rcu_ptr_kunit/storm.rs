@@ -20,7 +20,8 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// An NMI handler that frees objects of a pool by [`FreeFn::Nolock`], and counts. The test checks the counts.
+/// An NMI handler that frees objects of a pool by [`FreeFn::Nolock`], and counts. The test checks
+/// the counts.
 pub(crate) struct Actor<'a> {
     pool: &'a Pool,
     burst: usize,

@@ -14,7 +14,6 @@ use crate::{
         perf::Hook,
     },
 };
-use kernel::c_str;
 
 /// Objects that a test holds, added in any context.
 struct Kept<'a> {
@@ -117,25 +116,21 @@ mod tests {
             c"tracefs is not mounted"
         );
         let cache = SheafCache::new(c"rcu_ptr_flags", 4000, sheaves(12, 0))?;
-        user::sh(c_str!(
-            "cd /sys/kernel/tracing && echo 0 >events/enable && echo >trace && echo 1 >tracing_on \
-             && echo 1 >events/kmem/mm_page_alloc/enable"
-        ))?;
+        user::sh(
+            c"cd /sys/kernel/tracing && echo 0 >events/enable && echo >trace && \
+              echo 1 >tracing_on && echo 1 >events/kmem/mm_page_alloc/enable",
+        )?;
         let object = cache.hold_with(GFP_SPECIAL);
-        let stopped = user::sh(c_str!(
-            "cd /sys/kernel/tracing && echo 0 >events/kmem/mm_page_alloc/enable"
-        ));
-        stopped?;
+        user::sh(c"echo 0 >/sys/kernel/tracing/events/kmem/mm_page_alloc/enable")?;
         // Twelve objects of a page each.
-        let seen = user::sh(c_str!(
-            "grep -c 'kunit_try_catch.* mm_page_alloc: .*__GFP_NOMEMALLOC' \
-             /sys/kernel/tracing/trace"
-        ));
-        let special = user::sh(c_str!(
-            "grep 'kunit_try_catch.* mm_page_alloc: ' /sys/kernel/tracing/trace | tee \
-             /dev/console | \
-             grep -qE 'ACCOUNT|__GFP_HIGH|__GFP_MEMALLOC|__GFP_ZERO'"
-        ));
+        let seen = user::sh(
+            c"grep -c 'kunit_try_catch.* mm_page_alloc: .*__GFP_NOMEMALLOC' \
+              /sys/kernel/tracing/trace",
+        );
+        let special = user::sh(
+            c"grep 'kunit_try_catch.* mm_page_alloc: ' /sys/kernel/tracing/trace | \
+              tee /dev/console | grep -qE 'ACCOUNT|__GFP_HIGH|__GFP_MEMALLOC|__GFP_ZERO'",
+        );
         check!(object.is_some())?;
         check!(special.is_err() && seen.is_ok())
     }

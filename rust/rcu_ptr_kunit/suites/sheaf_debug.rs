@@ -4,10 +4,6 @@
 //! and stale contents.
 
 use crate::{prelude::*, sys::slab};
-use kernel::c_str;
-
-/// The size of an object, in bytes.
-const SIZE: usize = 64;
 
 /// Reads a byte of `object`, whatever its state.
 fn read_byte(object: NonNull<u8>) -> u8 {
@@ -99,14 +95,11 @@ mod tests {
     fn freed_again() -> Result {
         needs!(CONFIG_KASAN_GENERIC);
         let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
-        let object = cache.alloc(false).ok_or(ENOMEM)?;
-        let object = Atomic::<*mut u8>::new(object.as_ptr());
+        let object = cache.alloc_many(1)?;
         let free = || {
-            if let Some(object) = NonNull::new(object.load(Relaxed)) {
-                // SAFETY: An object of this cache; the double free is intended.
-                unsafe { cache.free_rcu(object) };
-                core::barrier();
-            }
+            // SAFETY: An object of this cache; the double free is intended.
+            unsafe { cache.free_rcu_all(&object) };
+            core::barrier();
         };
         on_each(first(), free)?;
         expect_splat!("KASAN: double-free", on_each(first(), free))?;
@@ -135,18 +128,14 @@ mod tests {
     fn kfence_gets_its_objects_back() -> Result {
         needs!(CONFIG_KFENCE);
         let cache = SheafCache::new(c"rcu_ptr_kfence", SIZE, Args::default())?;
-        user::sh(c_str!(
-            "echo 1 >/sys/module/kfence/parameters/sample_interval"
-        ))?;
+        user::sh(c"echo 1 >/sys/module/kfence/parameters/sample_interval")?;
         let looked = watched(&cache).and_then(|object| {
             let seen = free_and_wait(object.ok_or(ENODEV)?);
             // KFENCE flushes the TLB only on the CPU that frees, and reports the first access that
             // faults.
             expect_splat!("KFENCE: use-after-free read", read_on(cpu::online(), seen))
         });
-        user::sh(c_str!(
-            "echo 0 >/sys/module/kfence/parameters/sample_interval"
-        ))?;
+        user::sh(c"echo 0 >/sys/module/kfence/parameters/sample_interval")?;
         looked
     }
 
@@ -158,7 +147,7 @@ mod tests {
         let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_lost", SIZE, Args::default())?;
         let lost = Atomic::<usize>::new(0);
-        let lose = |_| {
+        let lose = || {
             if let Some(object) = cache.alloc(false) {
                 // kmemleak does not recognize the complement.
                 lost.store(!(object.as_ptr() as usize), Relaxed);
@@ -166,13 +155,13 @@ mod tests {
             // Overwrites the stack.
             ::core::hint::black_box([0usize; 64]);
         };
-        thread::on_cpus(cpu::online().take(1), &lose, || ())?;
+        cpus::on(cpus::first(), lose)?;
         let result = expect_splat!("kmemleak: [0-9]* new suspected memory leaks", {
             thread::sleep(6000);
-            user::sh(c_str!(
-                "k=/sys/kernel/debug/kmemleak; for i in 1 2 3 4; do echo scan >$k; \
-                 grep -q 'object.*(size 72)' $k && exit 0; done; exit 1"
-            ))
+            user::sh(
+                c"k=/sys/kernel/debug/kmemleak; for i in 1 2 3 4; do echo scan >$k; \
+                  grep -q 'object.*(size 72)' $k && exit 0; done; exit 1",
+            )
         });
         let object = !lost.load(Relaxed);
         if let Some(object) = NonNull::new(::core::ptr::with_exposed_provenance_mut(object)) {

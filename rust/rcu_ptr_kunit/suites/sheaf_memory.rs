@@ -143,7 +143,8 @@ mod tests {
             == 0))
     }
 
-    /// The shrinker frees all sheaves; its events count full and empty ones, of which there are few.
+    /// The shrinker frees all sheaves. Its events count full and empty ones; there are few of the
+    /// latter.
     #[test]
     fn events_tell_full_from_empty() -> Result {
         skip_if!(
