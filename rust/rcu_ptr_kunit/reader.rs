@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Readers that hold `rcu_read_lock()` while their objects are being freed, and check them all the
-//! time. Functions that wait for them may sleep.
+//! Readers that hold `rcu_read_lock()`, or sleep in an SRCU domain, while their objects are being
+//! freed, and check them all the time. Functions that wait for them may sleep.
 
 use crate::{
     bound,
     pool::{Object, Pool},
-    sys::{cpu, thread},
+    sys::{cpu, srcu_domain::Domain, thread},
 };
 use kernel::{
     prelude::*,
@@ -81,6 +81,12 @@ impl Readers {
             thread::sleep(1);
         }
         let guard = rcu::read_lock();
+        self.check(objects, count_broken, || ());
+        drop(guard);
+    }
+
+    /// Checks the objects, and calls `pause`, until it is time to leave the critical section.
+    fn check(&self, objects: usize, count_broken: &CountBroken<'_>, pause: impl Fn()) {
         self.inside.fetch_add(1, Relaxed);
         loop {
             // Before the check, so that the last check is after the time to leave.
@@ -91,9 +97,9 @@ impl Readers {
             if last {
                 break;
             }
+            pause();
         }
         self.inside.fetch_sub(1, Relaxed);
-        drop(guard);
     }
 }
 
@@ -147,4 +153,26 @@ pub(crate) fn watch_late(pool: &Pool, cpu: i32, meanwhile: impl FnOnce(&Readers)
         readers.leave_in(0);
     })?;
     Ok(readers.seen())
+}
+
+/// As [`watch_any()`], with one reader, on another CPU, that is one of `domain` and sleeps between
+/// checks. It leaves when `meanwhile` returns unless that has told it when. Returns the result of
+/// `meanwhile`, too.
+pub(crate) fn watch_asleep<R>(
+    domain: &Domain,
+    count_broken: &CountBroken<'_>,
+    meanwhile: impl FnOnce(&Readers) -> R,
+) -> Result<(Seen, R)> {
+    let readers = Readers::new(1);
+    let body = |_: i32| domain.read(|| readers.check(1, count_broken, || thread::sleep(1)));
+    let cpu = cpu::other().unwrap_or(0);
+    let ret = thread::on_cpus(::core::iter::once(cpu), &body, || {
+        bound::wait_with_timeout(|| readers.inside() == 1);
+        let ret = meanwhile(&readers);
+        if readers.leave.load(Relaxed) == 0 {
+            readers.leave_in(0);
+        }
+        ret
+    })?;
+    Ok((readers.seen(), ret))
 }

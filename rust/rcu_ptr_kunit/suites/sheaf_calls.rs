@@ -7,6 +7,7 @@ use crate::{
     check::{CHECKED, CHECKED_OR_ZEROED},
     prelude::*,
     reader,
+    sys::cache::ObjectList,
 };
 use kernel::str::CString;
 
@@ -55,30 +56,32 @@ fn replace_under_readers(cache: &SheafCache, n: usize) -> Result<Violations> {
     Ok(table.violations())
 }
 
-/// An object that is filled with a constant, for readers to check.
-pub(super) struct Watched(pub(super) NonNull<u8>);
-
-// SAFETY: The object is only read.
-unsafe impl Sync for Watched {}
-// SAFETY: As above.
-unsafe impl Send for Watched {}
+/// Objects that are filled with a constant, for readers to check.
+pub(super) struct Watched(pub(super) ObjectList);
 
 impl Watched {
     const WORD: u64 = 0x7a7c_4ed0_0b1e_c700;
 
-    pub(super) fn new(cache: &SheafCache) -> Result<Self> {
-        let object = cache.alloc(false).ok_or(ENOMEM)?;
-        for i in 0..SIZE / 8 {
-            // SAFETY: Inside a new object.
-            unsafe { object.cast::<u64>().add(i).write_volatile(Self::WORD) };
+    /// Allocates `n` objects of `cache`.
+    pub(super) fn new(cache: &SheafCache, n: usize) -> Result<Self> {
+        let objects = cache.alloc_many(n)?;
+        for object in &*objects {
+            for i in 0..SIZE / 8 {
+                // SAFETY: Inside a new object.
+                unsafe { object.cast::<u64>().add(i).write_volatile(Self::WORD) };
+            }
         }
-        Ok(Self(object))
+        Ok(Self(objects))
     }
 
-    pub(super) fn is_broken(&self) -> bool {
-        // SAFETY: Called by readers, so its memory stays.
-        let word = |i| unsafe { self.0.cast::<u64>().add(i).read_volatile() };
-        (0..SIZE / 8).any(|i| word(i) != Self::WORD)
+    /// The number of objects that have changed.
+    pub(super) fn count_broken(&self) -> usize {
+        let is_broken = |object: &&NonNull<u8>| {
+            // SAFETY: Called by readers, so its memory stays.
+            let word = |i| unsafe { object.cast::<u64>().add(i).read_volatile() };
+            (0..SIZE / 8).any(|i| word(i) != Self::WORD)
+        };
+        self.0.iter().filter(is_broken).count()
     }
 }
 
@@ -90,19 +93,13 @@ pub(super) fn free_under_readers(
     msecs: i64,
     end: impl FnOnce(SheafCache),
 ) -> Result<reader::Seen> {
-    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
-    for _ in 0..n {
-        objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
-    }
-    let broken = || objects.iter().filter(|object| object.is_broken()).count();
+    let objects = Watched::new(&cache, n)?;
     // No older callback may be pending: one that waits for the readers would delay objects that
     // wrongly don't.
     gp::idle();
-    reader::watch_any(n, &broken, |readers| {
-        for object in &objects {
-            // SAFETY: Objects of this cache, each freed once.
-            unsafe { cache.free_rcu(object.0) };
-        }
+    reader::watch_any(n, &|| objects.count_broken(), |readers| {
+        // SAFETY: Objects of this cache, each freed once.
+        unsafe { cache.free_rcu_all(&objects.0) };
         readers.leave_in(msecs);
         end(cache);
         while readers.inside() > 0 {

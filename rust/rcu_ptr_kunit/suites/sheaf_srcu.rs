@@ -13,6 +13,7 @@ use super::{
 use crate::{
     cost::{median, time},
     prelude::*,
+    reader::{self, Readers},
     sys::srcu_domain::{Domain, Kind},
     table::DESTRUCTOR,
 };
@@ -25,61 +26,9 @@ fn read_by(domain: &Domain) -> Args {
     }
 }
 
-/// A reader of a domain, in another thread.
-struct Reader {
-    /// 1: in its critical section; 2: about to leave.
-    state: Atomic<i32>,
-    /// When it leaves, in nanoseconds; 0: not yet known.
-    leave: Atomic<i64>,
-}
-
-impl Reader {
-    /// Has it leave `msecs` milliseconds from now.
-    fn leave_in(&self, msecs: i64) {
-        let at = thread::now() + msecs * 1_000_000;
-        // ORDERING: Pairs with the acquire of the reader: its last check sees everything before.
-        self.leave.store(at, Release);
-    }
-
-    fn has_left(&self) -> bool {
-        self.state.load(Acquire) == 2
-    }
-}
-
-/// Calls `f` beside a reader of `domain` that sleeps, and calls `check` now and then.
-fn beside_reader<R>(
-    domain: &Domain,
-    check: &(dyn Fn() + Sync),
-    f: impl FnOnce(&Reader) -> R,
-) -> Result<R> {
-    let reader = Reader {
-        state: Atomic::new(0),
-        leave: Atomic::new(0),
-    };
-    let body = |_: i32| {
-        domain.read(|| {
-            reader.state.store(1, Release);
-            loop {
-                let leave = reader.leave.load(Acquire);
-                let last = leave != 0 && thread::now() >= leave;
-                check();
-                if last {
-                    break;
-                }
-                thread::sleep(1);
-            }
-            reader.state.store(2, Release);
-        })
-    };
-    let cpus = ::core::iter::once(cpu::other().unwrap_or(0));
-    thread::on_cpus(cpus, &body, || {
-        bound::wait_with_timeout(|| reader.state.load(Acquire) == 1);
-        let ret = f(&reader);
-        if reader.leave.load(Relaxed) == 0 {
-            reader.leave_in(0);
-        }
-        ret
-    })
+/// Calls `f` beside a reader of `domain` that sleeps.
+fn beside_reader<R>(domain: &Domain, f: impl FnOnce(&Readers) -> R) -> Result<R> {
+    reader::watch_asleep(domain, &|| 0, f).map(|(_, ret)| ret)
 }
 
 /// The number of RCU grace periods to wait for.
@@ -98,15 +47,7 @@ fn wait_many_gps() {
 fn freed_under(domain: &Domain, n: usize, args: Args, flags: u32) -> Result<(usize, [u64; 2])> {
     let destructs = args.dtor.is_some();
     let cache = SheafCache::with_flags(c"rcu_ptr_srcu_seen", SIZE, args, flags)?;
-    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
-    for _ in 0..n {
-        objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
-    }
-    let broken = Atomic::<usize>::new(0);
-    let check = || {
-        let bad = objects.iter().filter(|object| object.is_broken()).count();
-        broken.add(bad, Relaxed);
-    };
+    let objects = Watched::new(&cache, n)?;
     let gone = || {
         let stats = cache.stats();
         if destructs {
@@ -115,18 +56,16 @@ fn freed_under(domain: &Domain, n: usize, args: Args, flags: u32) -> Result<(usi
             stats.slab_frees
         }
     };
-    let counts = beside_reader(domain, &check, |reader| {
-        for object in &objects {
-            // SAFETY: Objects of this cache, each freed once.
-            unsafe { cache.free_rcu(object.0) };
-        }
+    let (seen, counts) = reader::watch_asleep(domain, &|| objects.count_broken(), |reader| {
+        // SAFETY: Objects of this cache, each freed once.
+        unsafe { cache.free_rcu_all(&objects.0) };
         wait_many_gps();
         let early = gone();
         reader.leave_in(0);
         cache.barrier();
         [early, gone()]
     })?;
-    Ok((broken.load(Relaxed), counts))
+    Ok((seen.broken, counts))
 }
 
 /// Calls `f` with each kind of domain.
@@ -241,13 +180,13 @@ mod tests {
             for n in [1, 60, 1000] {
                 let ctx = DtorContext::new();
                 let cache = node_cache_with(c"rcu_ptr_srcu_end", &ctx, read_by(domain))?;
-                let (early, late) = beside_reader(domain, &|| (), |reader| {
+                let (early, late) = beside_reader(domain, |reader| {
                     free_some(&cache, &ctx, n)?;
                     wait_many_gps();
                     let early = ctx.destructed();
                     reader.leave_in(40);
                     drop(cache);
-                    Ok::<_, Error>((early, reader.has_left()))
+                    Ok::<_, Error>((early, reader.inside() == 0))
                 })??;
                 check!(early == 0 && late && ctx.destructed() == n as u64)?;
                 check!(ctx.wrong.load(Relaxed) == 0)?;
@@ -262,7 +201,7 @@ mod tests {
         each(|_, domain| {
             let ctx = DtorContext::new();
             let cache = node_cache_with(c"rcu_ptr_srcu_stray", &ctx, read_by(domain))?;
-            let early = beside_reader(domain, &|| (), |_| {
+            let early = beside_reader(domain, |_| {
                 let freed = free_without_a_sheaf(&cache, &ctx, 300);
                 wait_many_gps();
                 freed.map(|()| ctx.destructed())
@@ -316,7 +255,7 @@ mod tests {
         let ctx = DtorContext::new();
         let cache = node_cache_with(c"rcu_ptr_srcu_long", &ctx, args)?;
         let n = scaled(10_000);
-        let early = beside_reader(&domain, &|| (), |_| {
+        let early = beside_reader(&domain, |_| {
             for _ in 0..n / 100 {
                 free_some(&cache, &ctx, 100)?;
                 gp::synchronize();
@@ -343,7 +282,7 @@ mod tests {
             let held = cache.hold_many(200)?;
             // Objects that were not allocated may return to the slab.
             let stock = cache.stats().slab_allocs - held.len() as u64;
-            let early = beside_reader(domain, &|| (), |_| {
+            let early = beside_reader(domain, |_| {
                 held.into_iter().for_each(Held::free);
                 thread::sleep(200);
                 let _ = params::shrink();
@@ -362,7 +301,7 @@ mod tests {
         let waits = node_cache_with(c"rcu_ptr_srcu_other", &other, read_by(&domain))?;
         let cache = node_cache_with(c"rcu_ptr_srcu_own", &own, Args::default())?;
         let mut seen = [(0, 0); 20];
-        let result = beside_reader(&domain, &|| (), |reader| {
+        let result = beside_reader(&domain, |reader| {
             for (i, seen) in seen.iter_mut().enumerate() {
                 free_some(&waits, &other, 60)?;
                 free_some(&cache, &own, 60)?;
