@@ -113,7 +113,7 @@ pub(crate) struct Found(usize);
 impl Found {
     /// An object whose field is at word `field`.
     pub(crate) fn new(object: NonNull<u8>, field: usize) -> Self {
-        let tag = if is_in_front(field) { TAG } else { 0 };
+        let tag = if field == 0 { TAG } else { 0 };
         Self(object.as_ptr().expose_provenance() | tag)
     }
 
@@ -204,14 +204,9 @@ fn places(words: usize) -> [Range<usize>; 2] {
     [0..head, words.saturating_sub(ENDS).max(head)..words]
 }
 
-/// Whether the field is at the start, so that the header is behind it.
-fn is_in_front(field: usize) -> bool {
-    field == 0
-}
-
 /// The smallest number of words of an object with a header and a field of one or two words at word
 /// `field`.
 pub(crate) fn min_words(field: usize, wide: bool) -> usize {
-    let behind = if is_in_front(field) { HEADER_BEHIND } else { 0 };
+    let behind = if field == 0 { HEADER_BEHIND } else { 0 };
     (field + 1 + usize::from(wide)).max(behind + 1)
 }

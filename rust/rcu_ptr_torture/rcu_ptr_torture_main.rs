@@ -222,12 +222,10 @@ fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
     let (left, stuck) = (counts.left_by_barrier.get(), counts.stuck.get());
     pr_info!(
         "seed={} objects={} freed={} reused={} destructed={} kvfree={} nolock={} headless={} \
-         mightsleep={} \
-         free_rcu={} call={} call_sleepable={} task={} softirq={} hardirq={} nmi={} nmis={} \
-         elsewhere={} looks={} \
-         nmi_looks={} refused={} missed={} full={} barriers={} hotplugs={} returns={} \
-         expedited={} caches={} \
-         squeezes={} longest_us={} peak={} early={} lost={} double={} broken={} left={} stuck={} \
+         mightsleep={} free_rcu={} call={} call_sleepable={} task={} softirq={} hardirq={} nmi={} \
+         nmis={} elsewhere={} looks={} nmi_looks={} refused={} missed={} full={} barriers={} \
+         hotplugs={} returns={} expedited={} caches={} squeezes={} longest_us={} peak={} \
+         early={early} lost={lost} double={double} broken={broken} left={left} stuck={stuck} \
          trace={:016x}\n",
         run.plan.seed,
         totals.queued.get(),
@@ -260,26 +258,15 @@ fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
         counts.squeezes.get(),
         totals.longest.get() / 1000,
         totals.peak.get(),
-        early,
-        lost,
-        double,
-        broken,
-        left,
-        stuck,
-        totals.trace.get(),
+        totals.trace.get()
     );
     if !had_nmis {
         pr_info!("this machine has no source of NMIs\n");
     }
     if early + lost + double + broken + left + stuck > 0 {
         pr_err!(
-            "FAILURE! {} early, {} lost, {} double, {} broken, {} left, {} stuck\n",
-            early,
-            lost,
-            double,
-            broken,
-            left,
-            stuck
+            "FAILURE! {early} early, {lost} lost, {double} double, {broken} broken, {left} left, \
+             {stuck} stuck\n"
         );
     }
 }

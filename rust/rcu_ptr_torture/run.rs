@@ -98,7 +98,7 @@ pub(crate) struct Run<'a> {
     caches: [SheafCache; 2],
     slab: RawCache,
     /// The SRCU domain of readers that sleep.
-    domain: Domain,
+    pub(crate) domain: Domain,
     /// Whether all threads pause.
     pub(crate) idle: Atomic<i32>,
     /// A CPU that no NMIs are sent to, as it goes down or comes up; -1: none.
@@ -154,11 +154,6 @@ impl<'a> Run<'a> {
     /// One of the two caches, at random.
     pub(crate) fn some_cache(&self) -> Source {
         [Source::Cache, Source::SmallCache][self.random.below(2) as usize]
-    }
-
-    /// The SRCU domain of the readers that sleep.
-    pub(crate) fn domain(&self) -> &Domain {
-        &self.domain
     }
 
     fn slot(&self, draw: &mut Draw<'_>) -> Option<&Atomic<usize>> {

@@ -411,7 +411,7 @@ fn short_lived_cache(run: &Run<'_>) {
     let capacity = run.random.below(57) as u32;
     let destructor = run.random.one_in(2);
     let srcu = if run.random.one_in(4) {
-        run.domain().raw()
+        run.domain.raw()
     } else {
         ptr::null_mut()
     };
