@@ -86,18 +86,13 @@ pub(crate) fn hogged<R>(
 ) -> Result<R> {
     // On PREEMPT_RT timers expire in a thread of the CPU that armed them.
     thread::move_to(0);
-    let stop = Atomic::<i32>::new(0);
     let body = |_: i32| {
         thread::set_fifo();
         task(&|| {
-            spin(i64::MAX / 2, || stop.load(Relaxed) != 0);
+            spin(i64::MAX / 2, thread::should_stop);
         });
     };
-    thread::on_cpus(iter::once(cpu), &body, || {
-        let ret = f();
-        stop.store(1, Relaxed);
-        ret
-    })
+    thread::on_cpus(iter::once(cpu), &body, f)
 }
 
 /// An offline CPU, which is brought up when this is dropped.

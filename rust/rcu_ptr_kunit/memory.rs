@@ -27,6 +27,17 @@ pub(crate) fn stats_match(cpu: i32, pattern: &str) -> bool {
     .is_ok()
 }
 
+/// Calls `f`. The sums of the core's statistics have to change so that `right`, a condition of awk
+/// on `n["FIELD"]`, is true.
+pub(crate) fn stats_change(right: &str, f: impl FnOnce() -> Result) -> Result {
+    user::sh(c"grep ^sum /sys/kernel/debug/rcu_ptr/stats >/tmp/stats_before")?;
+    f()?;
+    user::sh_fmt(fmt!(
+        "grep ^sum /sys/kernel/debug/rcu_ptr/stats | cat /tmp/stats_before - | tr ' ' '\n' | \
+         awk -F= '{{ n[$1] = $2 - n[$1] }} END {{ exit !({right}) }}'"
+    ))
+}
+
 /// The number of free pages at some time.
 pub(crate) struct FreeMemory(u64);
 

@@ -38,11 +38,16 @@ impl Drop for RestoreDefaults {
     }
 }
 
+/// Sets a parameter.
+fn change(name: &str, value: u32) -> Result<RestoreDefaults> {
+    let restore = RestoreDefaults(());
+    set(name, value)?;
+    Ok(restore)
+}
+
 /// Sets the limit of cached blocks to 0.
 pub(crate) fn no_cached_blocks() -> Result<RestoreDefaults> {
-    let restore = RestoreDefaults(());
-    set("rcu_min_cached_objs", 0)?;
-    Ok(restore)
+    change("rcu_min_cached_objs", 0)
 }
 
 /// Sets the limit of cached blocks to 0 and uses up the open blocks: objects are linked from here
@@ -68,9 +73,7 @@ pub(crate) fn some_blocks() -> Result {
 }
 
 fn drain_after(msecs: u32) -> Result<RestoreDefaults> {
-    let restore = RestoreDefaults(());
-    set("drain_interval_msec", msecs)?;
-    Ok(restore)
+    change("drain_interval_msec", msecs)
 }
 
 /// The interval of [`quick_drain()`], in milliseconds.
@@ -115,9 +118,7 @@ pub(crate) const PAUSE_MSECS: u32 = 5000;
 
 /// A pause of refills of 100 ms after memory pressure.
 pub(crate) fn short_pause() -> Result<RestoreDefaults> {
-    let restore = RestoreDefaults(());
-    set("rcu_delay_page_cache_fill_msec", 100)?;
-    Ok(restore)
+    change("rcu_delay_page_cache_fill_msec", 100)
 }
 
 /// Calls the core's shrinkers as memory reclaim does; without CONFIG_SHRINKER_DEBUG, all shrinkers.

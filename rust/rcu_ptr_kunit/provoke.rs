@@ -133,67 +133,45 @@ pub(crate) fn broken_list<R>(body: impl FnOnce() -> R) -> R {
     expect_warning(&BROKEN, "rcu_ptr: a list of .* objects is broken", body)
 }
 
-/// Objects that are passed to a thread.
-struct Three(NonNull<u8>, NonNull<u8>, NonNull<u8>);
-
-// SAFETY: Only the addresses are used.
-unsafe impl Sync for Three {}
-
-fn queue_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
-    let [object, other, first] = [(); 3].map(|()| cache.alloc(false));
-    let (Some(object), Some(other), Some(first)) = (object, other, first) else {
-        return Err(ENOMEM);
-    };
-    let three = Three(object, other, first);
-    let body = |_: i32| {
-        let Three(object, other, first) = &three;
-        // SAFETY: The double free is intended. Where kmalloc_nolock() is not available the first
-        // call, from a task, is the one that allocates a sheaf.
-        unsafe {
-            cache.free_rcu(*first);
-            cpu::irqs_off(|| {
-                cache.free_rcu(*object);
-                cache.free_rcu(*other);
-                cache.free_rcu(*object);
-            });
-        }
-    };
-    thread::on_cpus(cpu::online().take(1), &body, || ())?;
-    core::barrier();
-    Ok(object)
-}
-
-fn free_unshared_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
-    let object = cache.alloc(false).ok_or(ENOMEM)?;
-    cpu::irqs_off(|| {
-        // SAFETY: The double free is intended.
-        unsafe {
-            cache.free(object);
-            cache.free(object);
-        }
-    });
-    Ok(object)
-}
-
 /// Frees an object twice into one sheaf of `cache`, which is new and has large sheaves, and waits
 /// until that is detected. Returns the object.
 pub(crate) fn free_rcu_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
     static WARNED: AtomicBool = AtomicBool::new(false);
-    expect_warning(
-        &WARNED,
-        "rcu_ptr: .* of cache rcu_ptr_twice was freed twice",
-        || queue_twice(cache),
-    )
+    let objects = cache.alloc_many(3)?;
+    let body = |_: i32| {
+        let (first, rest) = objects.split_at(1);
+        // SAFETY: The double free is intended. Where kmalloc_nolock() is not available the first
+        // call, from a task, is the one that allocates a sheaf.
+        unsafe {
+            cache.free_rcu_all(first);
+            cpu::irqs_off(|| {
+                cache.free_rcu_all(rest);
+                cache.free_rcu(rest[0]);
+            });
+        }
+    };
+    let what = "rcu_ptr: .* of cache rcu_ptr_twice was freed twice";
+    expect_warning(&WARNED, what, || {
+        thread::on_cpus(cpu::online().take(1), &body, || ())?;
+        core::barrier();
+        Ok(objects[1])
+    })
 }
 
 /// Frees an object of `cache`, which is new, twice without a grace period. Returns the object.
 pub(crate) fn free_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
     static WARNED: AtomicBool = AtomicBool::new(false);
-    expect_warning(
-        &WARNED,
-        "rcu_ptr: .* of cache rcu_ptr_twice was freed twice.* by .*(rcu_ptr_kunit|nmi_sweep)",
-        || free_unshared_twice(cache),
-    )
+    let what =
+        "rcu_ptr: .* of cache rcu_ptr_twice was freed twice.* by .*(rcu_ptr_kunit|nmi_sweep)";
+    let object = cache.alloc(false).ok_or(ENOMEM)?;
+    expect_warning(&WARNED, what, || {
+        // SAFETY: The double free is intended.
+        cpu::irqs_off(|| unsafe {
+            cache.free(object);
+            cache.free(object);
+        })
+    });
+    Ok(object)
 }
 
 /// Triggers every warning of this file, so that the core gives none of them later.

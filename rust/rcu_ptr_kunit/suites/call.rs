@@ -289,38 +289,32 @@ fn without_pages(free_fn: FreeFn) -> Result<u64> {
     Ok(linked)
 }
 
-/// Checks the order of callbacks.
-struct Ordered {
-    last: Atomic<usize>,
-    out_of_order: Atomic<usize>,
-}
-
-static ORDER: Ordered = Ordered {
-    last: Atomic::new(0),
-    out_of_order: Atomic::new(0),
-};
+/// The address of the last head whose callback was [`in_order()`]; 0: none.
+static LAST: Atomic<usize> = Atomic::new(0);
+/// Calls that came after that of another head than the one before.
+static OUT_OF_ORDER: Atomic<usize> = Atomic::new(0);
 
 /// # Safety
 ///
 /// The head is an element of an array.
 unsafe extern "C" fn in_order(head: *mut Head) {
-    let before = ORDER.last.xchg(head.addr(), Relaxed);
+    let before = LAST.xchg(head.addr(), Relaxed);
     let right = before == 0 || before + size_of::<Counted>() == head.addr();
-    ORDER.out_of_order.add(usize::from(!right), Relaxed);
+    OUT_OF_ORDER.add(usize::from(!right), Relaxed);
 }
 
 /// Queues callbacks on one CPU. Returns how many were called before one that was queued earlier.
 fn out_of_order(count: usize) -> Result<usize> {
     let heads = heads(count)?;
-    ORDER.last.store(0, Relaxed);
-    ORDER.out_of_order.store(0, Relaxed);
+    LAST.store(0, Relaxed);
+    OUT_OF_ORDER.store(0, Relaxed);
     // Less than a block: within a batch the order is kept.
     // SAFETY: The heads stay until the barrier below.
     let queue = || unsafe { call_all(&heads, false, in_order as core::Func) };
     core::barrier();
     cpus::on(cpu::this(), || cpu::irqs_off(queue))?;
     core::barrier();
-    Ok(ORDER.out_of_order.load(Relaxed))
+    Ok(OUT_OF_ORDER.load(Relaxed))
 }
 
 /// Whether some hundred callbacks are called in order if all of them, or none, are linked. `None`:

@@ -46,9 +46,7 @@ fn round(source: Source, size: usize) -> Result {
         let object = alloc::alloc_retry(source, size).ok_or(ENOMEM)?;
         // SAFETY: Just allocated, of at least `size` bytes.
         unsafe {
-            for k in 0..size / 8 {
-                object.cast::<u64>().add(k).write(!0);
-            }
+            object.write_bytes(0xff, size);
             let last = (size.min(4096) - 8) & !7;
             match i % 5 {
                 0 => FreeFn::Kvfree.free(object, 0),

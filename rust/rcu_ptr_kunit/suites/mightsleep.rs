@@ -3,7 +3,7 @@
 //! rcu_ptr_kvfree_mightsleep(): blocks while there is memory, otherwise the caller waits for a
 //! grace period.
 
-use crate::prelude::*;
+use crate::{memory, prelude::*};
 
 /// Memory is so short that no block is available, and callers wait for a grace period. Returns how
 /// many of 16 did.
@@ -57,18 +57,14 @@ mod tests {
     fn callers_that_wait_are_counted() -> Result {
         let _restore = params::no_blocks()?;
         let pool = Pool::new(8)?;
-        user::sh(c"grep ^sum /sys/kernel/debug/rcu_ptr/stats >/tmp/waited")?;
-        fault::fail_blocks(1, u64::MAX);
-        pool.free(FreeFn::Mightsleep, 5);
-        fault::fail_blocks(0, 0);
-        let freed = pool.all_freed();
-        let counted = user::sh(
-            c"grep ^sum /sys/kernel/debug/rcu_ptr/stats | cat /tmp/waited - | tr ' ' '\n' | awk \
-              -F= '{ n[$1] = $2 - n[$1] } END \
-              { exit n[\"queued_sync\"] != 5 || n[\"freed\"] != 5 }'",
-        );
+        let counted = memory::stats_change("n[\"queued_sync\"] == 5 && n[\"freed\"] == 5", || {
+            fault::fail_blocks(1, u64::MAX);
+            pool.free(FreeFn::Mightsleep, 5);
+            fault::fail_blocks(0, 0);
+            check!(pool.all_freed())
+        });
         core::barrier();
-        check!(freed && counted.is_ok())
+        counted
     }
 
     /// No page can be allocated: every caller has to wait for a grace period.

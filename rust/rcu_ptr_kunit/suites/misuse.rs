@@ -4,6 +4,7 @@
 //! corrupts a list. The warnings are announced by `expect_splat!`.
 
 use crate::{
+    memory,
     pool::Object,
     prelude::*,
     provoke::{self, with_head, CALLED},
@@ -30,22 +31,18 @@ unsafe extern "C" fn counts(_head: *mut Head) {
     CALLED.add(1, Relaxed);
 }
 
-/// Queues a head twice in a row. Returns how often its callback was called.
-fn called_twice(irqs_off: bool) -> Result<u64> {
+/// Queues two heads twice in a row each, one of them with interrupts off. Returns how often their
+/// callback was called.
+fn called_twice() -> Result<u64> {
     let before = CALLED.load(Relaxed);
-    with_head(|head| {
-        let twice = || {
-            for _ in 0..2 {
-                // SAFETY: The core ignores the second.
-                unsafe { core::call(head, false, counts as core::Func) };
-            }
-        };
-        if irqs_off {
-            cpu::irqs_off(twice);
-        } else {
-            twice();
+    let twice = |head: *mut u8| {
+        for _ in 0..2 {
+            // SAFETY: The core ignores the second.
+            unsafe { core::call(head, false, counts as core::Func) };
         }
-    })?;
+    };
+    with_head(twice)?;
+    with_head(|head| cpu::irqs_off(|| twice(head)))?;
     Ok(CALLED.load(Relaxed) - before)
 }
 
@@ -103,17 +100,6 @@ fn list_without_an_end(free_fn: FreeFn) -> Result {
     check!(pool.all_freed())
 }
 
-/// Calls `f`. The statistics have to show that the number of objects that it leaks is `right`, a
-/// condition of awk.
-fn leaks(right: &str, f: impl FnOnce() -> Result) -> Result {
-    user::sh(c"grep ^sum /sys/kernel/debug/rcu_ptr/stats >/tmp/misused")?;
-    f()?;
-    user::sh_fmt(fmt!(
-        "grep ^sum /sys/kernel/debug/rcu_ptr/stats | cat /tmp/misused - | tr ' ' '\n' | \
-         awk -F= '{{ n[$1] = $2 - n[$1] }} END {{ exit !(n[\"leaked\"] {right}) }}'"
-    ))
-}
-
 /// Skip reason.
 const SEEN_FIRST: &CStr = c"debugobjects sees it first";
 
@@ -130,7 +116,7 @@ mod tests {
     #[test]
     fn user_address() -> Result {
         // Each call is counted.
-        leaks("== 6", provoke::user_address)
+        memory::stats_change("n[\"leaked\"] == 6", provoke::user_address)
     }
 
     #[test]
@@ -167,7 +153,7 @@ mod tests {
         // Detected on the list, and in a block of engine rfc.
         let list = params::no_blocks()?;
         let (freed, called) = expect_splat!("rcu_ptr: .* is queued twice", {
-            let called = called_twice(false).and_then(|n| Ok(n + called_twice(true)?));
+            let called = called_twice();
             drop(list);
             (twice_in_a_row(), called)
         });
@@ -179,7 +165,7 @@ mod tests {
     fn queued_again_later() -> Result {
         skip_if!(cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD), SEEN_FIRST);
         provoke::broken_list(|| {
-            leaks(">= 6", || {
+            memory::stats_change("n[\"leaked\"] >= 6", || {
                 FreeFn::FREES.into_iter().try_for_each(list_without_an_end)
             })
         })
@@ -201,7 +187,7 @@ mod tests {
                     core::kvfree(start, start);
                 }
                 // With interrupts off the worker detects it.
-                called_twice(false).and_then(|n| Ok(n + called_twice(true)?))
+                called_twice()
             }
         )?;
         core::barrier();

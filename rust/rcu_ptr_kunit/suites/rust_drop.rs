@@ -7,7 +7,7 @@ use crate::{
     owner::{DropCounts, Owner},
     prelude::*,
     rcu_ptr::{self, Cache, CacheSlot, RcuKBox, RcuSlot, WithRoom},
-    storm,
+    storm::{self, NmiSource},
 };
 use kernel::sync::Arc;
 
@@ -175,9 +175,24 @@ impl CacheExchange<'_> {
     }
 }
 
-/// Exchanges objects of a cache in tasks and NMIs. Returns the calls in NMI; `None`: there are no
-/// NMIs.
-fn through_a_cache(drops: &'static DropCounts) -> Result<Option<usize>> {
+/// Calls `exchange` in NMIs, and `rounds` times in a task of each CPU. `there`: counts the NMIs.
+fn in_nmis(
+    nmi_source: NmiSource,
+    exchange: &(dyn Fn() + Sync),
+    rounds: usize,
+    there: &Atomic<usize>,
+) -> Result {
+    storm::during(nmi_source, exchange, None, || {
+        let task = |_cpu: i32| (0..rounds).for_each(|_| exchange());
+        let ran = thread::on_cpus(cpu::online(), &task, || ());
+        // In case the tasks were quick.
+        bound::wait_with_timeout(|| there.load(Relaxed) > MIN_NMIS);
+        ran
+    })?
+}
+
+/// Exchanges objects of a cache in tasks and NMIs.
+fn through_a_cache(drops: &'static DropCounts, nmi_source: NmiSource) -> Result {
     let cache = Cache::new(c"rcu_ptr_rust_drop")?;
     cache.prefill(64)?;
     let exchanger = CacheExchange {
@@ -190,16 +205,7 @@ fn through_a_cache(drops: &'static DropCounts) -> Result<Option<usize>> {
     };
     let rounds = scaled(20_000);
     let exchange = || exchanger.exchange();
-    let task = |_cpu: i32| (0..rounds).for_each(|_| exchange());
-    let nmi_source = storm::strongest();
-    match nmi_source {
-        Some(nmi_source) => storm::during(nmi_source, &exchange, None, || {
-            let ran = thread::on_cpus(cpu::online(), &task, || ());
-            bound::wait_with_timeout(|| exchanger.there.load(Relaxed) > MIN_NMIS);
-            ran
-        })??,
-        None => thread::on_cpus(cpu::online(), &task, || ())?,
-    }
+    in_nmis(nmi_source, &exchange, rounds, &exchanger.there)?;
     drop(exchanger.slot.swap(None));
     cache.barrier();
     let (there, checks) = (exchanger.there.load(Relaxed), drops.checks.load(Relaxed));
@@ -214,8 +220,7 @@ fn through_a_cache(drops: &'static DropCounts) -> Result<Option<usize>> {
         rounds * cpu::online().count(),
     );
     check!(asked >= tasks + there && made + missed == asked && made >= tasks / 2)?;
-    check!(drops.is_balanced() && checks > 0)?;
-    Ok(nmi_source.map(|_| there))
+    check!(there > MIN_NMIS && checks > 0 && drops.is_balanced())
 }
 
 /// Objects of a cache that share a reference, in generations, whose memory is reused.
@@ -247,21 +252,15 @@ mod tests {
         let exchanger = BoxExchange::new(&DROPS, &RAN);
         let rounds = scaled(20_000);
         let exchange = || exchanger.exchange(Context::Nmi);
-        storm::during(nmi_source, &exchange, None, || {
-            let task = |_cpu: i32| (0..rounds).for_each(|_| exchange());
-            let ran = thread::on_cpus(cpu::online(), &task, || ());
-            // In case the tasks were quick.
-            bound::wait_with_timeout(|| exchanger.there.load(Relaxed) > MIN_NMIS);
-            ran
-        })??;
+        in_nmis(nmi_source, &exchange, rounds, &exchanger.there)?;
         exchanger.end(rounds * cpu::online().count())
     }
 
     #[test]
     fn through_a_cache_in_nmi_and_tasks() -> Result {
         static DROPS: DropCounts = DropCounts::new();
-        let there = or_skip!(through_a_cache(&DROPS)?, c"the machine has no NMIs");
-        check!(there > MIN_NMIS)
+        let nmi_source = or_skip!(storm::strongest(), c"the machine has no NMIs");
+        through_a_cache(&DROPS, nmi_source)
     }
 
     #[test]
