@@ -38,7 +38,7 @@ impl Drop for RestoreDefaults {
     }
 }
 
-/// Sets a parameter.
+/// Sets a parameter until the result is dropped.
 fn change(name: &str, value: u32) -> Result<RestoreDefaults> {
     let restore = RestoreDefaults(());
     set(name, value)?;

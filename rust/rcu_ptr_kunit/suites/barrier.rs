@@ -126,17 +126,14 @@ mod tests {
         let pool = Pool::new(4000)?;
         // Its destruction reports objects that are left.
         let more = RawCache::new("rcu_ptr_kunit_more", 64, Checks::Poison)?;
-        let (stop, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
         let last = cpu::online().last().unwrap_or(0);
-        let expedite = || {
+        let expedite = |_cpu: i32, i: usize| {
+            gp::synchronize_expedited();
             // With pauses, so that there is something to wait for.
-            let mut rests = (0..20).cycle();
-            while stop.load(Relaxed) == 0 {
-                gp::synchronize_expedited();
-                thread::sleep(rests.next().unwrap_or(0));
-            }
+            thread::sleep(i as u32 % 20);
         };
         let free = || {
+            let mut left = 0;
             let end = thread::now() + 3_000_000_000;
             while thread::now() < end {
                 for _ in 0..20 {
@@ -145,15 +142,14 @@ mod tests {
                 }
                 pool.free(FreeFn::Kvfree, 20);
                 core::barrier();
-                left.fetch_add(pool.unfreed(pool.taken()), Relaxed);
+                left += pool.unfreed(pool.taken());
             }
-            stop.store(1, Relaxed);
+            left
         };
-        let cpus = cpu::online().filter(|&cpu| cpu == 0 || cpu == last);
-        let body = |cpu: i32| if cpu == last { free() } else { expedite() };
-        thread::on_cpus(cpus, &body, || ())?;
+        let first = ::core::iter::once(cpus::first());
+        let left = cpus::meanwhile(first, &expedite, || cpus::on(last, free))??;
         core::barrier();
-        check!(left.load(Relaxed) == 0 && pool.all_freed())
+        check!(left == 0 && pool.all_freed())
     }
 
     /// Full blocks before and after an expedited grace period, while a normal one is in progress:

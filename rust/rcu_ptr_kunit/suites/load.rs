@@ -82,12 +82,8 @@ fn delays(free_fn: FreeFn) -> Result<(KVec<i64>, i64)> {
     core::barrier();
     let mut delays = KVec::with_capacity(count, GFP_KERNEL)?;
     for timed in all.iter() {
-        let delay = if timed.delay == 0 {
-            i64::MAX
-        } else {
-            timed.delay
-        };
-        delays.push(delay, GFP_KERNEL)?;
+        let is_freed = timed.delay != 0;
+        delays.push(if is_freed { timed.delay } else { i64::MAX }, GFP_KERNEL)?;
     }
     delays.sort_unstable();
     Ok((delays, slowest))

@@ -95,8 +95,7 @@ fn spin(done: impl Fn() -> bool) {
 
 /// The CPUs on the node of the first one.
 fn cpus_of_first_node() -> impl Iterator<Item = i32> + Clone {
-    let first = cpu::online().next().unwrap_or(0);
-    cpu::online().filter(move |&cpu| node::of_cpu(cpu) == node::of_cpu(first))
+    cpu::online().filter(|&cpu| node::of_cpu(cpu) == node::of_cpu(cpus::first()))
 }
 
 /// Adds a reserve of `n` to the node of the first CPU.

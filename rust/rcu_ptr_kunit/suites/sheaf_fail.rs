@@ -4,7 +4,7 @@
 //! Functions that can fail return errors, others succeed, and no object is lost: the destruction of
 //! a cache reports missing objects.
 
-use crate::{prelude::*, storm, sys::cache::ObjectFn, table::DESTRUCTOR};
+use crate::{prelude::*, reader, storm, sys::cache::ObjectFn, table::DESTRUCTOR};
 
 /// The number of failures: all from the first one on.
 const ALWAYS: u64 = u64::MAX;
@@ -99,28 +99,20 @@ fn report(what: &str, n: u64) {
 
 /// An object goes to the engine beside a long reader: the barrier of its cache waits for the
 /// reader.
-fn barrier_behind_the_engine(other: i32) -> Result {
+fn barrier_behind_the_engine() -> Result {
     let cache = SheafCache::new(c"rcu_ptr_fail_barrier", SIZE, sheaves(3, 8))?;
     let mut object = Some(cache.hold()?);
     params::shrink()?;
-    let (inside, gone) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
-    let read = |_cpu: i32| {
-        let guard = kernel::sync::rcu::read_lock();
-        inside.store(1, Relaxed);
-        cpus::spin(100_000_000, || false);
-        gone.store(1, Relaxed);
-        drop(guard);
-    };
-    let mut early = false;
-    thread::on_cpus(::core::iter::once(other), &read, || {
-        bound::wait_with_timeout(|| inside.load(Relaxed) != 0);
+    let mut inside = usize::MAX;
+    reader::watch_any(1, &|| 0, |readers| {
+        readers.leave_in(100);
         let failing = Failing::from(1, ALWAYS);
         drop(object.take());
         drop(failing);
         cache.barrier();
-        early = gone.load(Relaxed) == 0;
+        inside = readers.inside();
     })?;
-    check!(!early)
+    check!(inside == 0)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_fail)]
@@ -187,8 +179,7 @@ mod tests {
     /// Objects without a sheaf go to the engine: the barrier of the cache waits for them as well.
     #[test]
     fn barrier_waits_for_the_engine() -> Result {
-        let other = other_cpu!();
-        (0..3).try_for_each(|_| barrier_behind_the_engine(other))
+        (0..3).try_for_each(|_| barrier_behind_the_engine())
     }
 
     /// Frees never fail: the engine can link the objects.

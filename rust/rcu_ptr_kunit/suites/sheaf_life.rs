@@ -97,14 +97,11 @@ mod tests {
             let name = CString::try_from_fmt(fmt!("rcu_ptr_beside_{i}"))?;
             others.push(SheafCache::new(&name, SIZE, Args::default())?, GFP_KERNEL)?;
         }
-        let stop = Atomic::<i32>::new(0);
-        let body = |_: i32| {
-            while stop.load(Relaxed) == 0 {
-                for cache in &others {
-                    (0..10).for_each(|_| drop(cache.hold()));
-                }
-                thread::sleep(1);
+        let turn = |_cpu: i32, _i: usize| {
+            for cache in &others {
+                (0..10).for_each(|_| drop(cache.hold()));
             }
+            thread::sleep(1);
         };
         let mut costs = [[Cost::default(); ROUNDS]; WHAT.len()];
         let used = || {
@@ -134,10 +131,8 @@ mod tests {
             costs[4][i] = Cost::of(|| cache.barrier());
             Ok(())
         };
-        thread::on_cpus(cpu::online(), &body, || {
-            let measured = (0..ROUNDS).try_for_each(&mut measure);
-            stop.store(1, Relaxed);
-            measured
+        cpus::meanwhile(cpu::online(), &turn, || {
+            (0..ROUNDS).try_for_each(&mut measure)
         })??;
         let graces: [usize; WHAT.len()] = ::core::array::from_fn(|what| {
             let (nsecs, graces) = typical(&costs[what]);
