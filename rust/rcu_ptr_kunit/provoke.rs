@@ -4,6 +4,7 @@
 //! once.
 
 use crate::{
+    free_fn::FreeFn,
     sys::{
         alloc::{self, Source},
         cache::{Args, SheafCache},
@@ -21,20 +22,13 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Frees an object by both functions with a wrong field, and then by kvfree(): the core must not
-/// have queued it.
-fn free_with_wrong_field(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
-    for nolock in [false, true] {
+/// Frees an object by both functions with its field at the wrong offset `at`, and then by kvfree():
+/// the core must not have queued it.
+fn free_with_wrong_field(at: usize) -> Result {
+    for free_fn in FreeFn::FREES {
         let object = alloc::alloc(Source::Kmalloc, 8192).ok_or(ENOMEM)?;
-        let field = make_field(object.as_ptr());
         // SAFETY: The core rejects the field.
-        unsafe {
-            if nolock {
-                core::kfree_nolock(object.as_ptr(), field);
-            } else {
-                core::kvfree(object.as_ptr(), field);
-            }
-        }
+        unsafe { free_fn.free(object, at) };
         core::barrier();
         // SAFETY: Not queued, so the caller still owns it.
         unsafe { alloc::kvfree(object) };
@@ -75,7 +69,7 @@ pub(crate) static CALLED: Atomic<u64> = Atomic::new(0);
 /// A misaligned field or head.
 pub(crate) fn unaligned_field() -> Result {
     expect_splat!("rcu_ptr: .* is not aligned, leaked", {
-        free_with_wrong_field(|object| object.wrapping_add(4)).and_then(|()| {
+        free_with_wrong_field(4).and_then(|()| {
             with_head(|head| {
                 // SAFETY: The core rejects the head.
                 unsafe { core::call(head.wrapping_add(4), false, never as core::Func) };
@@ -112,7 +106,7 @@ pub(crate) fn with_head(f: impl FnOnce(*mut u8)) -> Result {
 pub(crate) fn field_too_far() -> Result {
     expect_splat!(
         "rcu_ptr: field .* does not start in the first 4096 bytes of object",
-        { free_with_wrong_field(|object| object.wrapping_add(4096)) }
+        free_with_wrong_field(4096)
     )
 }
 

@@ -256,8 +256,8 @@ impl SheafCache {
     }
 }
 
-/// Allocated objects of a cache.
-pub(crate) struct ObjectList(KVVec<NonNull<u8>>);
+/// Allocated objects, which other CPUs may free.
+pub(crate) struct ObjectList(pub(crate) KVVec<NonNull<u8>>);
 
 // SAFETY: Shares the addresses only.
 unsafe impl Sync for ObjectList {}

@@ -2,8 +2,7 @@
 
 //! The list that links objects through their fields, forced by `rcu_min_cached_objs=0`.
 
-use crate::prelude::*;
-use ::core::ptr;
+use crate::{prelude::*, sys::cache::ObjectList};
 
 /// Frees `count` objects of `size` with the field at `at` on all CPUs: all are linked, and freed.
 fn all_on_list(count: usize, size: usize, at: usize) -> Result {
@@ -17,14 +16,6 @@ fn all_on_list(count: usize, size: usize, at: usize) -> Result {
     check!(listed as usize == count && pool.taken() == count && pool.all_freed())
 }
 
-/// # Safety
-///
-/// `address` is that of an object.
-unsafe fn object_at(address: usize) -> NonNull<u8> {
-    // SAFETY: Objects are not at 0.
-    unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) }
-}
-
 /// Links `count` objects on one CPU, in turn from the slab, from vmalloc, and with a callback: all
 /// are freed.
 fn kinds_in_turn(count: usize) -> Result {
@@ -32,15 +23,18 @@ fn kinds_in_turn(count: usize) -> Result {
     let pool = Pool::new(count)?;
     let mut areas = KVVec::with_capacity(count / 3 + 1, GFP_KERNEL)?;
     for _ in 0..count.div_ceil(3) {
-        let area = alloc::alloc(Source::Vmalloc, 4096).ok_or(ENOMEM)?;
-        areas.push(area.as_ptr().expose_provenance(), GFP_KERNEL)?;
+        areas.push(
+            alloc::alloc(Source::Vmalloc, 4096).ok_or(ENOMEM)?,
+            GFP_KERNEL,
+        )?;
     }
+    let areas = ObjectList(areas);
     let queue = || {
         for i in 0..count {
             match i % 3 {
                 0 => pool.free(FreeFn::Kvfree, 1),
                 // SAFETY: Allocated above, each freed once.
-                1 => unsafe { FreeFn::Kvfree.free(object_at(areas[i / 3]), 0) },
+                1 => unsafe { FreeFn::Kvfree.free(areas[i / 3], 0) },
                 _ => pool.free(FreeFn::Call, 1),
             }
         }
@@ -50,11 +44,12 @@ fn kinds_in_turn(count: usize) -> Result {
     cpus::on(cpu::this(), || cpu::irqs_off(queue))?;
     for &area in &areas[count.saturating_sub(1).div_ceil(3)..] {
         // SAFETY: Not queued above.
-        unsafe { alloc::kvfree(object_at(area)) };
+        unsafe { alloc::kvfree(area) };
     }
     core::barrier();
     // With softirqs disabled vfree() leaves the unmapping to a worker.
-    let gone = bound::wait_with_timeout(|| areas.iter().all(|&area| !alloc::is_mapped(area)));
+    let is_gone = |area: &NonNull<u8>| !alloc::is_mapped(area.addr().get());
+    let gone = bound::wait_with_timeout(|| areas.iter().all(is_gone));
     check!(gone && pool.taken() == count - (count + 1) / 3 && pool.all_freed())
 }
 

@@ -11,19 +11,14 @@ fn read_byte(object: NonNull<u8>) -> u8 {
     unsafe { object.as_ptr().read_volatile() }
 }
 
-/// Calls `f` on these CPUs, one after the other, in threads: a report in the task of a case would
-/// fail the case.
-fn on_each(mut cpus: impl Iterator<Item = i32>, f: impl Fn() + Sync) -> Result {
-    cpus.try_for_each(|cpu| cpus::on(cpu, &f))
-}
-
-/// Reads `object` on these CPUs, which has to be reported.
-fn read_on(cpus: impl Iterator<Item = i32>, object: NonNull<u8>) -> Result {
+/// Reads `object` on these CPUs, one after the other, which has to be reported. It does so in
+/// threads: a report in the task of a case would fail the case.
+fn read_on(mut cpus: impl Iterator<Item = i32>, object: NonNull<u8>) -> Result {
     let object = Atomic::<*mut u8>::new(object.as_ptr());
-    on_each(cpus, || {
-        if let Some(object) = NonNull::new(object.load(Relaxed)) {
-            read_byte(object);
-        }
+    cpus.try_for_each(|cpu| {
+        cpus::on(cpu, || {
+            NonNull::new(object.load(Relaxed)).map(read_byte);
+        })
     })
 }
 
@@ -101,8 +96,8 @@ mod tests {
             unsafe { cache.free_rcu_all(&object) };
             core::barrier();
         };
-        on_each(first(), free)?;
-        expect_splat!("KASAN: double-free", on_each(first(), free))?;
+        cpus::on(cpus::first(), free)?;
+        expect_splat!("KASAN: double-free", cpus::on(cpus::first(), free))?;
         // The cache counts one free too many: remove another object, so that its destruction
         // reports nothing.
         let other = cache.alloc(false).ok_or(ENOMEM)?;

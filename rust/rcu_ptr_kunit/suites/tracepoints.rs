@@ -224,6 +224,18 @@ fn workload(rounds: usize) -> Result {
     })?
 }
 
+/// Calls `act` once at tracepoint `name`, not in NMI. Returns whether that was hit.
+fn once_at(name: &'static str, act: &(dyn Fn() + Sync)) -> Result<bool> {
+    let body = |site: &Site| {
+        if cpu::context() != Context::Nmi && site.acted.fetch_add(1, Relaxed) == 0 {
+            act();
+        }
+    };
+    tracepoints::with_probe(&|other| other == name, &body, |sites| {
+        bound::wait_with_timeout(|| tracepoints::acted(sites, name) > 0)
+    })
+}
+
 /// The first object of a CPU is queued from tracepoint `name`, and no other follows: it is freed
 /// without a barrier.
 fn first_call(name: &'static str, free_fn: FreeFn) -> Result {
@@ -233,14 +245,7 @@ fn first_call(name: &'static str, free_fn: FreeFn) -> Result {
     // Until the monitors are idle, two intervals later.
     thread::sleep(150);
     let freed = EventCounter::start(|c| c.freed.load(Relaxed))?;
-    let body = |site: &Site| {
-        if cpu::context() != Context::Nmi && site.acted.fetch_add(1, Relaxed) == 0 {
-            pool.free(free_fn, 1);
-        }
-    };
-    let came = tracepoints::with_probe(&|other| other == name, &body, |sites| {
-        bound::wait_with_timeout(|| tracepoints::acted(sites, name) > 0)
-    })?;
+    let came = once_at(name, &|| pool.free(free_fn, 1))?;
     let in_time = bound::within(params::QUICK_DRAIN_MSECS, || {
         freed.count() > 0 && pool.all_freed()
     });
@@ -253,31 +258,20 @@ fn first_call(name: &'static str, free_fn: FreeFn) -> Result {
 fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
     let _restore = params::quick_drain()?;
     let cache = SheafCache::new(c"rcu_ptr_first", SIZE, Args::default())?;
-    let object = cache.alloc(false).ok_or(ENOMEM)?;
+    let object = cache.alloc_many(1)?;
     // Until the other objects of its sheaf are back in the slab, and the monitors are idle.
     let back = |held: u64| {
         let n = cache.stats();
         n.slab_allocs == n.slab_frees + held
     };
     let idle = bound::wait_with_timeout(|| back(1));
-    let start = object.as_ptr().expose_provenance();
-    let body = |site: &Site| {
-        if site.acted.fetch_add(1, Relaxed) == 0 {
-            let object = ::core::ptr::with_exposed_provenance_mut(start);
-            if let Some(object) = ::core::ptr::NonNull::new(object) {
-                // SAFETY: Objects of this cache, each freed once.
-                unsafe {
-                    if at_once {
-                        cache.free(object);
-                    } else {
-                        cache.free_rcu(object);
-                    }
-                }
-            }
+    // SAFETY: An object of this cache, freed once.
+    let came = once_at(name, &|| unsafe {
+        if at_once {
+            cache.free(object[0]);
+        } else {
+            cache.free_rcu(object[0]);
         }
-    };
-    let came = tracepoints::with_probe(&|other| other == name, &body, |sites| {
-        bound::wait_with_timeout(|| tracepoints::acted(sites, name) > 0)
     })?;
     let freed = bound::within(5 * params::QUICK_DRAIN_MSECS, || back(0));
     drop(cache);
