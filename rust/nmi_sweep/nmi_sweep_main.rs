@@ -19,44 +19,32 @@
 // The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
 // rest.
 #[path = "../sys"]
+#[expect(dead_code, reason = "shared")]
 mod sys {
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod alloc;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod cache;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod core;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod core_test;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod cpu;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod fault;
     pub(crate) mod generated;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod gp;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod irq;
     pub(crate) mod kunit;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod nmi;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod perf;
     pub(crate) mod probes;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod slab;
     pub(crate) mod smp;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod srcu_domain;
     pub(crate) mod static_ref;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod step;
+    #[warn(dead_code, reason = "not shared")]
     pub(crate) mod text;
     pub(crate) mod texts;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod thread;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod tracepoint;
+    #[warn(dead_code, reason = "not shared")]
     pub(crate) mod user;
 }
 

@@ -18,13 +18,11 @@ pub mod rcu_ptr;
 // The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
 // rest.
 #[path = "../../sys"]
+#[expect(dead_code, unused_imports, reason = "shared")]
 mod sys {
-    #[expect(dead_code, unused_imports, reason = "shared")]
     pub(crate) mod cpu;
     pub(crate) mod generated;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod irq;
-    #[expect(dead_code, reason = "shared")]
     pub(crate) mod perf;
     pub(crate) mod smp;
     pub(crate) mod static_ref;
