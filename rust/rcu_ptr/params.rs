@@ -26,7 +26,7 @@ struct Number {
 /// Blocks to keep per CPU (`rcutree.rcu_min_cached_objs`). If 0, calls in atomic context get no
 /// block.
 static MIN_CACHED_OBJS: Number = Number {
-    id: sys::rcu_ptr_param_RCU_PTR_PARAM_MIN_CACHED_OBJS,
+    id: sys::RCU_PTR_PARAM_MIN_CACHED_OBJS,
     name: "rcu_min_cached_objs",
     value: Atomic::new(5),
     min: 0,
@@ -36,7 +36,7 @@ static MIN_CACHED_OBJS: Number = Number {
 
 /// Delay of a refill after memory pressure (`rcutree.rcu_delay_page_cache_fill_msec`).
 static FILL_DELAY: Number = Number {
-    id: sys::rcu_ptr_param_RCU_PTR_PARAM_FILL_DELAY,
+    id: sys::RCU_PTR_PARAM_FILL_DELAY,
     name: "rcu_delay_page_cache_fill_msec",
     value: Atomic::new(5000),
     min: 0,
@@ -46,7 +46,7 @@ static FILL_DELAY: Number = Number {
 
 /// How long objects are collected before their grace period is requested (`KFREE_DRAIN_JIFFIES`).
 static DRAIN_INTERVAL: Number = Number {
-    id: sys::rcu_ptr_param_RCU_PTR_PARAM_DRAIN_INTERVAL,
+    id: sys::RCU_PTR_PARAM_DRAIN_INTERVAL,
     name: "drain_interval_msec",
     value: Atomic::new(5000),
     min: 1,
@@ -143,7 +143,7 @@ impl Drop for Updates {
 /// `EINVAL`, and logs the reason.
 pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
     let text = text.to_str().map_err(|_| EINVAL)?.trim_ascii();
-    if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
+    if id == sys::RCU_PTR_PARAM_ENGINE {
         return choose_engine(text);
     }
     let number = NUMBERS.iter().find(|n| n.id == id).ok_or(EINVAL)?;
@@ -195,7 +195,7 @@ fn choose_engine(text: &str) -> Result {
 /// Writes the value of parameter `id` and a newline into `buf`. Returns the length.
 pub(crate) fn get(id: c_uint, buf: &mut [u8]) -> Result<usize> {
     let mut f = Formatter::new(buf);
-    let written = if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
+    let written = if id == sys::RCU_PTR_PARAM_ENGINE {
         f.write_fmt(fmt!("{}\n", engine().name()))
     } else {
         let number = NUMBERS.iter().find(|n| n.id == id).ok_or(EINVAL)?;

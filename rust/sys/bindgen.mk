@@ -44,7 +44,7 @@ quiet_cmd_rcu_ptr_bindgen = BINDGEN $@
 	$(BINDGEN) $< --rust-target 1.85 --use-core --with-derive-default \
 		--ctypes-prefix ffi --no-layout-tests --no-doc-comments \
 		--no-debug '.*' --enable-function-attribute-detection \
-		--no-recursive-allowlist \
+		--no-recursive-allowlist --no-prepend-enum-name \
 		--allowlist-function '(__)?rcu_ptr_.*|$(RCU_PTR_BINDGEN_FUNCTIONS)' \
 		--allowlist-var '__tracepoint_rcu_ptr_.*|rcu_ptr_.*_key|rcu_ptr_texts|RCU_PTR_.*' \
 		--allowlist-type 'rcu_ptr|rcu_ptr_.*' \

@@ -28,12 +28,12 @@ impl CallerContext {
     /// Interrupts are enabled and this is not an NMI: the interrupted code of this CPU holds no
     /// lock that is only taken with interrupts disabled.
     pub(crate) fn may_lock(self) -> bool {
-        self.0 & sys::rcu_ptr_context_RCU_PTR_CONTEXT_MAY_LOCK != 0
+        self.0 & sys::RCU_PTR_CONTEXT_MAY_LOCK != 0
     }
 
     /// The caller was preemptible: it has not interrupted code that runs with preemption disabled.
     pub(crate) fn preemptible(self) -> bool {
-        self.0 & sys::rcu_ptr_context_RCU_PTR_CONTEXT_PREEMPTIBLE != 0
+        self.0 & sys::RCU_PTR_CONTEXT_PREEMPTIBLE != 0
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn first_word(cpu: i32) -> u64 {
 }
 
 /// The number of kinds of objects in core_test.c.
-pub(crate) const FIELDS: i32 = sys::rcu_ptr_shim_field_RCU_PTR_SHIM_FIELDS as i32;
+pub(crate) const FIELDS: i32 = sys::RCU_PTR_SHIM_FIELDS as i32;
 
 /// Bytes of an object of kind `field`.
 pub(crate) fn field_size(field: i32) -> usize {

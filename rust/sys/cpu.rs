@@ -117,9 +117,9 @@ pub(crate) enum Context {
 pub(crate) fn context() -> Context {
     // SAFETY: No requirements.
     match unsafe { sys::rcu_ptr_shim_ctx() } as c_uint {
-        sys::rcu_ptr_ctx_RCU_PTR_CTX_NMI => Context::Nmi,
-        sys::rcu_ptr_ctx_RCU_PTR_CTX_HARDIRQ => Context::Hardirq,
-        sys::rcu_ptr_ctx_RCU_PTR_CTX_SOFTIRQ => Context::Softirq,
+        sys::RCU_PTR_CTX_NMI => Context::Nmi,
+        sys::RCU_PTR_CTX_HARDIRQ => Context::Hardirq,
+        sys::RCU_PTR_CTX_SOFTIRQ => Context::Softirq,
         _ => Context::Task,
     }
 }

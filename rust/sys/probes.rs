@@ -67,7 +67,7 @@ pub(crate) static COUNTERS: Counters = Counters {
 
 /// Whether the engine of the last object is `lockless`.
 pub(crate) fn saw_lockless() -> bool {
-    COUNTERS.engine.load(Relaxed) == sys::rcu_ptr_engine_RCU_PTR_ENGINE_LOCKLESS as i32
+    COUNTERS.engine.load(Relaxed) == sys::RCU_PTR_ENGINE_LOCKLESS as i32
 }
 
 /// The tracepoint of an event, and the probe of the same name.
@@ -114,30 +114,30 @@ extern "C" fn queue(
     _caller: c_ulong,
 ) {
     COUNTERS.engine.store(engine, Relaxed);
-    if kind as c_uint != sys::rcu_ptr_kind_RCU_PTR_KIND_FREE {
+    if kind as c_uint != sys::RCU_PTR_KIND_FREE {
         COUNTERS.calls.add(1, Relaxed);
     }
     if let Some(counter) = COUNTERS.queued.get(ctx as usize) {
         counter.add(1, Relaxed);
     }
     match channel as c_uint {
-        sys::rcu_ptr_channel_RCU_PTR_CHANNEL_LIST => COUNTERS.list.add(1, Relaxed),
-        sys::rcu_ptr_channel_RCU_PTR_CHANNEL_DEFERRED => COUNTERS.later.add(1, Relaxed),
-        sys::rcu_ptr_channel_RCU_PTR_CHANNEL_SYNC => COUNTERS.waited.add(1, Relaxed),
+        sys::RCU_PTR_CHANNEL_LIST => COUNTERS.list.add(1, Relaxed),
+        sys::RCU_PTR_CHANNEL_DEFERRED => COUNTERS.later.add(1, Relaxed),
+        sys::RCU_PTR_CHANNEL_SYNC => COUNTERS.waited.add(1, Relaxed),
         _ => {}
     }
 }
 
 extern "C" fn invoke(_data: *mut c_void, kind: c_int, _head: *mut c_void, func: c_ulong) {
-    let sleeps = kind as c_uint == sys::rcu_ptr_kind_RCU_PTR_KIND_CALL_SLEEPABLE;
+    let sleeps = kind as c_uint == sys::RCU_PTR_KIND_CALL_SLEEPABLE;
     COUNTERS.func[usize::from(sleeps)].store(func as u64, Relaxed);
     COUNTERS.invoked.add(1, Relaxed);
 }
 
 extern "C" fn defer(_data: *mut c_void, _cpu: c_int, what: c_int, _pending: c_ulong) {
     match what as c_uint {
-        sys::rcu_ptr_defer_RCU_PTR_DEFER_OBJECT => COUNTERS.deferred.add(1, Relaxed),
-        sys::rcu_ptr_defer_RCU_PTR_DEFER_REFILL => COUNTERS.backoffs.add(1, Relaxed),
+        sys::RCU_PTR_DEFER_OBJECT => COUNTERS.deferred.add(1, Relaxed),
+        sys::RCU_PTR_DEFER_REFILL => COUNTERS.backoffs.add(1, Relaxed),
         _ => {}
     }
 }

@@ -12,28 +12,23 @@ use super::generated as sys;
 use kernel::{bindings, error::to_result, prelude::*};
 
 pub(crate) use sys::{
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_DESTROYED as DESTROYED,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_HEADLESS as HEADLESS,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_HEADLESS_SLEPT as HEADLESS_SLEPT,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_KVFREE as KVFREE,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_KVFREE_NMI as KVFREE_NMI,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_MODULES_GONE as MODULES_GONE,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_NOLOCK as NOLOCK,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_NOLOCK_NMI as NOLOCK_NMI,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_NOT_WATCHING as NOT_WATCHING,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_NO_ROOM as NO_ROOM,
-    rcu_ptr_takeover_count_RCU_PTR_TAKEOVER_WHILE_DESTROYING as WHILE_DESTROYING,
+    RCU_PTR_TAKEOVER_DESTROYED as DESTROYED, RCU_PTR_TAKEOVER_HEADLESS as HEADLESS,
+    RCU_PTR_TAKEOVER_HEADLESS_SLEPT as HEADLESS_SLEPT, RCU_PTR_TAKEOVER_KVFREE as KVFREE,
+    RCU_PTR_TAKEOVER_KVFREE_NMI as KVFREE_NMI, RCU_PTR_TAKEOVER_MODULES_GONE as MODULES_GONE,
+    RCU_PTR_TAKEOVER_NOLOCK as NOLOCK, RCU_PTR_TAKEOVER_NOLOCK_NMI as NOLOCK_NMI,
+    RCU_PTR_TAKEOVER_NOT_WATCHING as NOT_WATCHING, RCU_PTR_TAKEOVER_NO_ROOM as NO_ROOM,
+    RCU_PTR_TAKEOVER_WHILE_DESTROYING as WHILE_DESTROYING,
 };
 
 /// A function of the kernel.
 #[derive(Clone, Copy)]
 pub(crate) enum Function {
     /// `kmem_cache_destroy()`
-    Destroy = sys::rcu_ptr_takeover_function_RCU_PTR_TAKEOVER_FN_DESTROY as isize,
+    Destroy = sys::RCU_PTR_TAKEOVER_FN_DESTROY as isize,
     /// `kvfree_call_rcu()`
-    Kvfree = sys::rcu_ptr_takeover_function_RCU_PTR_TAKEOVER_FN_KVFREE as isize,
+    Kvfree = sys::RCU_PTR_TAKEOVER_FN_KVFREE as isize,
     /// `kfree_call_rcu_nolock()`
-    Nolock = sys::rcu_ptr_takeover_function_RCU_PTR_TAKEOVER_FN_NOLOCK as isize,
+    Nolock = sys::RCU_PTR_TAKEOVER_FN_NOLOCK as isize,
 }
 
 impl Function {

@@ -18,17 +18,16 @@ use kernel::{
 };
 
 /// SLAB flags that do not apply to recycled objects.
-pub(crate) const INVALID_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_INVALID_SLAB_FLAGS;
+pub(crate) const INVALID_FLAGS: u32 = sys::RCU_PTR_SHIM_INVALID_SLAB_FLAGS;
 
 /// SLAB flags of the slab's checks.
-pub(crate) const DEBUG_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_SLAB_DEBUG_FLAGS;
+pub(crate) const DEBUG_FLAGS: u32 = sys::RCU_PTR_SHIM_SLAB_DEBUG_FLAGS;
 
 /// `SLAB_TYPESAFE_BY_RCU`
-pub(crate) const TYPESAFE_BY_RCU: u32 =
-    sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_SLAB_TYPESAFE_BY_RCU;
+pub(crate) const TYPESAFE_BY_RCU: u32 = sys::RCU_PTR_SHIM_SLAB_TYPESAFE_BY_RCU;
 
 /// SLAB flags that request memory which [`kmalloc_nolock()`] cannot provide.
-pub(crate) const OWN_MEMORY_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_OWN_MEMORY_FLAGS;
+pub(crate) const OWN_MEMORY_FLAGS: u32 = sys::RCU_PTR_SHIM_OWN_MEMORY_FLAGS;
 
 /// A constructor or destructor.
 pub(crate) type ObjectFn = sys::ObjectFn;
@@ -74,7 +73,7 @@ impl SlabCache {
                 name.as_char_ptr(),
                 size as c_uint,
                 &mut args,
-                flags | sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_SLAB_NO_MERGE,
+                flags | sys::RCU_PTR_SHIM_SLAB_NO_MERGE,
             )
         };
         // INVARIANT: Just made.
@@ -220,8 +219,7 @@ pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
 }
 
 /// The largest size that [`kmalloc_nolock()`] supports.
-pub(crate) const MAX_NOLOCK_SIZE: usize =
-    sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE as usize;
+pub(crate) const MAX_NOLOCK_SIZE: usize = sys::RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE as usize;
 
 /// `might_alloc()`: checks, in debug kernels, that the caller may allocate with `gfp`.
 #[inline(always)]
@@ -255,32 +253,32 @@ pub(crate) fn checks() -> Checks {
     // SAFETY: No requirements.
     let bits = unsafe { sys::rcu_ptr_shim_checks() };
     Checks {
-        objects: bits & sys::rcu_ptr_checks_RCU_PTR_CHECKS_OBJECTS != 0,
-        init_on_alloc: bits & sys::rcu_ptr_checks_RCU_PTR_CHECKS_INIT_ON_ALLOC != 0,
-        init_on_free: bits & sys::rcu_ptr_checks_RCU_PTR_CHECKS_INIT_ON_FREE != 0,
+        objects: bits & sys::RCU_PTR_CHECKS_OBJECTS != 0,
+        init_on_alloc: bits & sys::RCU_PTR_CHECKS_INIT_ON_ALLOC != 0,
+        init_on_free: bits & sys::RCU_PTR_CHECKS_INIT_ON_FREE != 0,
     }
 }
 
 /// Whether an allocation with `gfp` may sleep, which also means that interrupts are on.
 pub(crate) fn may_block(gfp: u32) -> bool {
-    gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_MAY_BLOCK != 0
+    gfp & sys::RCU_PTR_SHIM_GFP_MAY_BLOCK != 0
 }
 
 /// Whether an allocation with `gfp` must not fail (`__GFP_NOFAIL`).
 pub(crate) fn may_not_fail(gfp: u32) -> bool {
-    gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_NOFAIL != 0
+    gfp & sys::RCU_PTR_SHIM_GFP_NOFAIL != 0
 }
 
 /// GFP flags for the allocation of a recycled object: without those that would apply to later
 /// owners (accounting, zones), and without zeroing, which the caller does.
 pub(crate) fn for_object(gfp: u32) -> u32 {
-    gfp & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_OF_CALLER
+    gfp & !sys::RCU_PTR_SHIM_GFP_OF_CALLER
 }
 
 /// GFP flags for an allocation that also fills a sheaf: as [`for_object()`], and without memory
 /// reserves and retries, which are for the caller's own object.
 pub(crate) fn for_sheaf(gfp: u32) -> u32 {
-    for_object(gfp) & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_HARD | GFP_TRY
+    for_object(gfp) & !sys::RCU_PTR_SHIM_GFP_HARD | GFP_TRY
 }
 
 /// For a caller that may sleep and has a fallback: no retries of reclaim.
@@ -289,6 +287,6 @@ pub(crate) const GFP_TASK: u32 = bindings::GFP_KERNEL | GFP_TRY;
 /// kswapd.
 pub(crate) const GFP_REFILL: u32 = GFP_ATOMIC;
 /// Flags of an attempt that may fail: no retries, no memory reserves, no warning.
-const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;
+const GFP_TRY: u32 = sys::RCU_PTR_SHIM_GFP_TRY;
 /// For an attempt that may not sleep, and may fail.
 pub(crate) const GFP_ATOMIC: u32 = bindings::GFP_NOWAIT | GFP_TRY;

@@ -16,13 +16,13 @@ use kernel::{bindings, prelude::*};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `srcu_read_lock()`
-    Plain = sys::rcu_ptr_srcu_RCU_PTR_SRCU_PLAIN as isize,
+    Plain = sys::RCU_PTR_SRCU_PLAIN as isize,
     /// `srcu_read_lock_fast()`
-    Fast = sys::rcu_ptr_srcu_RCU_PTR_SRCU_FAST as isize,
+    Fast = sys::RCU_PTR_SRCU_FAST as isize,
     /// `srcu_read_lock_nmisafe()`
-    NmiSafe = sys::rcu_ptr_srcu_RCU_PTR_SRCU_NMISAFE as isize,
+    NmiSafe = sys::RCU_PTR_SRCU_NMISAFE as isize,
     /// `rcu_read_lock_trace()`: a single domain of the kernel.
-    TasksTrace = sys::rcu_ptr_srcu_RCU_PTR_SRCU_TASKS_TRACE as isize,
+    TasksTrace = sys::RCU_PTR_SRCU_TASKS_TRACE as isize,
 }
 
 impl Kind {

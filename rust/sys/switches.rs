@@ -141,7 +141,7 @@ unsafe extern "C" fn rcu_ptr_rs_switch(
     handler.on_switch(&switch);
 }
 
-const SYMBOL: usize = sys::rcu_ptr_sleepers_RCU_PTR_SLEEPERS_SYMBOL as usize;
+const SYMBOL: usize = sys::RCU_PTR_SLEEPERS_SYMBOL as usize;
 
 /// Displays an address as symbol and offset.
 pub(crate) struct Symbol(pub(crate) usize);

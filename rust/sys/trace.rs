@@ -11,20 +11,13 @@ use core::ptr::NonNull;
 use kernel::{macros::paste, prelude::*};
 
 pub(crate) use sys::{
-    rcu_ptr_channel_RCU_PTR_CHANNEL_CALL as CHANNEL_CALL,
-    rcu_ptr_channel_RCU_PTR_CHANNEL_DEFERRED as CHANNEL_DEFERRED,
-    rcu_ptr_channel_RCU_PTR_CHANNEL_LIST as CHANNEL_LIST,
-    rcu_ptr_channel_RCU_PTR_CHANNEL_SLAB as CHANNEL_SLAB,
-    rcu_ptr_channel_RCU_PTR_CHANNEL_SYNC as CHANNEL_SYNC,
-    rcu_ptr_channel_RCU_PTR_CHANNEL_VMALLOC as CHANNEL_VMALLOC,
-    rcu_ptr_defer_RCU_PTR_DEFER_BATCH as DEFER_BATCH,
-    rcu_ptr_defer_RCU_PTR_DEFER_OBJECT as DEFER_OBJECT,
-    rcu_ptr_defer_RCU_PTR_DEFER_REFILL as DEFER_REFILL,
-    rcu_ptr_engine_RCU_PTR_ENGINE_LOCKLESS as ENGINE_LOCKLESS,
-    rcu_ptr_engine_RCU_PTR_ENGINE_RFC as ENGINE_RFC,
-    rcu_ptr_sheaf_shrink_RCU_PTR_SHEAF_REAP as SHEAF_REAP,
-    rcu_ptr_sheaf_shrink_RCU_PTR_SHEAF_RECLAIM as SHEAF_RECLAIM,
-    rcu_ptr_sheaf_shrink_RCU_PTR_SHEAF_TRIM as SHEAF_TRIM,
+    RCU_PTR_CHANNEL_CALL as CHANNEL_CALL, RCU_PTR_CHANNEL_DEFERRED as CHANNEL_DEFERRED,
+    RCU_PTR_CHANNEL_LIST as CHANNEL_LIST, RCU_PTR_CHANNEL_SLAB as CHANNEL_SLAB,
+    RCU_PTR_CHANNEL_SYNC as CHANNEL_SYNC, RCU_PTR_CHANNEL_VMALLOC as CHANNEL_VMALLOC,
+    RCU_PTR_DEFER_BATCH as DEFER_BATCH, RCU_PTR_DEFER_OBJECT as DEFER_OBJECT,
+    RCU_PTR_DEFER_REFILL as DEFER_REFILL, RCU_PTR_ENGINE_LOCKLESS as ENGINE_LOCKLESS,
+    RCU_PTR_ENGINE_RFC as ENGINE_RFC, RCU_PTR_SHEAF_REAP as SHEAF_REAP,
+    RCU_PTR_SHEAF_RECLAIM as SHEAF_RECLAIM, RCU_PTR_SHEAF_TRIM as SHEAF_TRIM,
 };
 
 #[cfg(CONFIG_JUMP_LABEL)]
@@ -71,20 +64,14 @@ pub(crate) fn queue_is_on() -> bool {
 /// Event `rcu_ptr_queue`: an object was queued.
 #[inline(always)]
 pub(crate) fn queue(engine: c_uint, channel: c_uint, object: NonNull<u8>, caller: usize) {
-    queued(
-        engine,
-        channel,
-        sys::rcu_ptr_kind_RCU_PTR_KIND_FREE,
-        object,
-        caller,
-    );
+    queued(engine, channel, sys::RCU_PTR_KIND_FREE, object, caller);
 }
 
 const fn kind_of_call(sleeps: bool) -> c_uint {
     if sleeps {
-        sys::rcu_ptr_kind_RCU_PTR_KIND_CALL_SLEEPABLE
+        sys::RCU_PTR_KIND_CALL_SLEEPABLE
     } else {
-        sys::rcu_ptr_kind_RCU_PTR_KIND_CALL
+        sys::RCU_PTR_KIND_CALL
     }
 }
 

@@ -205,33 +205,33 @@ impl<H: Handler> DelayedWork<H> {
     /// An idle item that does not allocate: memory reclaim, and barriers under locks that reclaim
     /// takes, may wait for it.
     pub(crate) fn new(handler: H) -> impl PinInit<Self> {
-        Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_FREES, handler)
+        Self::of_class(sys::RCU_PTR_WORK_FREES, handler)
     }
 
     /// An idle item that allocates, with a lockdep class of its own.
     pub(crate) fn for_refills(handler: H) -> impl PinInit<Self> {
-        Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_ALLOCATES, handler)
+        Self::of_class(sys::RCU_PTR_WORK_ALLOCATES, handler)
     }
 
     /// An idle item that calls destructors of users, if `of_others`: these may take locks that are
     /// held by tasks which wait for other items.
     pub(crate) fn for_destructors(handler: H, of_others: bool) -> impl PinInit<Self> {
         let class = if of_others {
-            sys::rcu_ptr_work_RCU_PTR_WORK_DESTRUCTS
+            sys::RCU_PTR_WORK_DESTRUCTS
         } else {
-            sys::rcu_ptr_work_RCU_PTR_WORK_FREES
+            sys::RCU_PTR_WORK_FREES
         };
         Self::of_class(class, handler)
     }
 
     /// An idle item that calls callbacks of users: these may wait for other items.
     pub(crate) fn for_calls(handler: H) -> impl PinInit<Self> {
-        Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_CALLS, handler)
+        Self::of_class(sys::RCU_PTR_WORK_CALLS, handler)
     }
 
     /// As [`Self::for_calls()`], for callbacks that may sleep.
     pub(crate) fn for_sleeping_calls(handler: H) -> impl PinInit<Self> {
-        Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_SLEEPS, handler)
+        Self::of_class(sys::RCU_PTR_WORK_SLEEPS, handler)
     }
 
     fn of_class(class: sys::rcu_ptr_work, handler: H) -> impl PinInit<Self> {

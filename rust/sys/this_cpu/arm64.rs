@@ -87,7 +87,7 @@ pub(super) fn offset() -> usize {
     // of EL2.
     unsafe {
         alternative!(["mrs {o}, tpidr_el1"], ["mrs {o}, tpidr_el2"],
-            sys::rcu_ptr_cpucap_RCU_PTR_CPUCAP_VHE;
+            sys::RCU_PTR_CPUCAP_VHE;
             o = out(reg) offset, options(nostack, preserves_flags))
     };
     offset
@@ -130,7 +130,7 @@ pub(super) unsafe fn fetch_add<const AT: usize>(p: *mut u64, n: u64) -> u64 {
             ["1: ldxr {old}, [{p}]", "add {new}, {old}, {n}", "stxr {fail:w}, {new}, [{p}]",
              "cbnz {fail:w}, 1b"],
             [".arch_extension lse", "ldadd {n}, {old}, [{p}]", "nop", "nop", "nop"],
-            sys::rcu_ptr_cpucap_RCU_PTR_CPUCAP_LSE;
+            sys::RCU_PTR_CPUCAP_LSE;
             p = in(reg) mine::<AT>(p), n = in(reg) n, old = out(reg) old, new = out(reg) _,
             fail = out(reg) _, options(nostack, preserves_flags))
     };
@@ -149,7 +149,7 @@ pub(super) unsafe fn cmpxchg<const AT: usize>(p: *mut u64, old: u64, new: u64) -
             ["1: ldxr {was}, [{p}]", "cmp {was}, {old}", "b.ne 2f", "stxr {fail:w}, {new}, [{p}]",
              "cbnz {fail:w}, 1b", "2:"],
             [".arch_extension lse", "mov {was}, {old}", "cas {was}, {new}, [{p}]", "nop", "nop", "nop"],
-            sys::rcu_ptr_cpucap_RCU_PTR_CPUCAP_LSE;
+            sys::RCU_PTR_CPUCAP_LSE;
             p = in(reg) mine::<AT>(p), old = in(reg) old, new = in(reg) new, was = out(reg) was,
             fail = out(reg) _, options(nostack))
     };
