@@ -3,7 +3,11 @@
 //! Disabled preemption, as a value; and the proof that per-CPU operations require: that the caller
 //! stays on its CPU.
 
-use super::{generated as sys, irq::IrqsOff, this_cpu::arch};
+use super::{
+    generated as sys,
+    irq::IrqsOff,
+    this_cpu::{arch, COUNTER_ALONE},
+};
 use core::marker::PhantomData;
 use kernel::types::NotThreadSafe;
 
@@ -49,7 +53,12 @@ impl PreemptOff {
     /// Any, NMI included. Values must be dropped in reverse order of creation.
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        arch::preempt_disable();
+        if COUNTER_ALONE {
+            arch::preempt_disable();
+        } else {
+            // SAFETY: No requirements.
+            unsafe { sys::rcu_ptr_shim_preempt_disable() };
+        }
         // INVARIANT: Counted just now.
         Self(NotThreadSafe)
     }
@@ -59,6 +68,9 @@ impl PreemptOff {
     /// too.
     #[inline(always)]
     pub(crate) fn end_with(self, value: *mut u8) -> *mut u8 {
+        if !COUNTER_ALONE {
+            return value;
+        }
         self.into_raw();
         arch::preempt_enable_with(value)
     }
@@ -86,7 +98,12 @@ impl Drop for PreemptOff {
     /// `preempt_enable()`: a decrement and a branch on x86_64.
     #[inline(always)]
     fn drop(&mut self) {
-        arch::preempt_enable();
+        if COUNTER_ALONE {
+            arch::preempt_enable();
+        } else {
+            // SAFETY: By the type invariants.
+            unsafe { sys::rcu_ptr_shim_preempt_enable() };
+        }
     }
 }
 

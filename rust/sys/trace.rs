@@ -20,34 +20,33 @@ pub(crate) use sys::{
     RCU_PTR_SHEAF_RECLAIM as SHEAF_RECLAIM, RCU_PTR_SHEAF_TRIM as SHEAF_TRIM,
 };
 
+/// Whether the static key in field `key` of `sys::$name`, a `$type` that C defines, is on.
 #[cfg(CONFIG_JUMP_LABEL)]
-macro_rules! enabled {
-    ($event:ident) => {
-        // SAFETY: A tracepoint that shim.c defines.
-        unsafe {
-            kernel::jump_label::static_branch_unlikely!(
-                sys::$event,
-                kernel::bindings::tracepoint,
-                key
-            )
-        }
+macro_rules! is_on {
+    ($name:ident: $type:ty) => {
+        // SAFETY: A static key.
+        unsafe { kernel::jump_label::static_branch_unlikely!(sys::$name, $type, key) }
     };
 }
 
+/// As above. The macro of the kernel would call a function.
 #[cfg(not(CONFIG_JUMP_LABEL))]
-macro_rules! enabled {
-    ($event:ident) => {{
-        // SAFETY: A tracepoint that shim.c defines; the C side writes the counter atomically, and
-        // a stale value only delays the event.
-        unsafe { (&raw const sys::$event.key.key.enabled.counter).read_volatile() > 0 }
-    }};
+macro_rules! is_on {
+    ($name:ident: $type:ty) => {
+        // SAFETY: A static key. C writes the counter atomically; a stale value only delays an
+        // event, and the key of an engine is written first.
+        unsafe { (&raw const sys::$name.key.key.enabled.counter).read_volatile() > 0 }
+    };
 }
+pub(super) use is_on;
 
 /// Records an event if it is on, and a further condition holds.
 macro_rules! record {
     ($event:ident($($argument:expr),+ $(,)?) $(if $condition:expr)?) => {
         paste! {
-            if enabled!([<__tracepoint_rcu_ptr_ $event>]) $(&& $condition)? {
+            if is_on!([<__tracepoint_rcu_ptr_ $event>]: kernel::bindings::tracepoint)
+                $(&& $condition)?
+            {
                 // SAFETY: Probes look at the arguments; what they point to is live.
                 unsafe { sys::[<rust_do_trace_rcu_ptr_ $event>]($($argument),+) };
             }
@@ -58,7 +57,7 @@ macro_rules! record {
 /// Whether event `rcu_ptr_queue` is enabled.
 #[inline(always)]
 pub(crate) fn queue_is_on() -> bool {
-    enabled!(__tracepoint_rcu_ptr_queue)
+    is_on!(__tracepoint_rcu_ptr_queue: kernel::bindings::tracepoint)
 }
 
 /// Event `rcu_ptr_queue`: an object was queued.
@@ -89,7 +88,7 @@ pub(crate) fn call(
 
 #[inline(always)]
 fn queued(engine: c_uint, channel: c_uint, kind: c_uint, what: NonNull<u8>, caller: usize) {
-    if enabled!(__tracepoint_rcu_ptr_queue) {
+    if is_on!(__tracepoint_rcu_ptr_queue: kernel::bindings::tracepoint) {
         // SAFETY: The shim only records its arguments.
         unsafe {
             sys::rcu_ptr_shim_trace_queue(
@@ -179,7 +178,7 @@ pub(crate) fn defer(cpu: i32, what: c_uint, pending: usize) {
 /// number of those that have objects.
 #[inline]
 pub(crate) fn sheaf_wait(cache: &CStr, cpu: i32, count: impl FnOnce() -> (usize, usize)) {
-    if enabled!(__tracepoint_rcu_ptr_sheaf_wait) {
+    if is_on!(__tracepoint_rcu_ptr_sheaf_wait: kernel::bindings::tracepoint) {
         let (sheaves, full) = count();
         // SAFETY: As in `record!()`.
         unsafe { sys::rust_do_trace_rcu_ptr_sheaf_wait(cache.as_char_ptr(), cpu, sheaves, full) };

@@ -24,7 +24,7 @@ use crate::{
     platform::LocalWord,
     stats::{Counter, Stats, NAMES},
     sys::{
-        current_block::{self, CurrentBlock},
+        current_block,
         hotplug::Callbacks,
         irq::IrqsOff,
         irq_work::{IrqWork, Urgency},
@@ -248,17 +248,17 @@ impl<'a> CurrentWord<'a> {
 impl LocalWord for CurrentWord<'_> {
     #[inline(always)]
     fn load(self) -> usize {
-        CurrentBlock::read(&self.0) as usize
+        current_block::this().read(&self.0) as usize
     }
 
     #[inline(always)]
     fn fetch_add(self, n: usize) -> usize {
-        CurrentBlock::fetch_add(n as u64, &self.0) as usize
+        current_block::this().fetch_add(n as u64, &self.0) as usize
     }
 
     #[inline(always)]
     fn cmpxchg(self, old: usize, new: usize) -> usize {
-        CurrentBlock::cmpxchg(old as u64, new as u64, &self.0) as usize
+        current_block::this().cmpxchg(old as u64, new as u64, &self.0) as usize
     }
 }
 

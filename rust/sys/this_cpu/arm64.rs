@@ -8,7 +8,7 @@
 //!
 //! C header: [`arch/arm64/include/asm/percpu.h`](srctree/arch/arm64/include/asm/percpu.h)
 
-use super::super::generated as sys;
+use super::{super::generated as sys, ThisCpuPtr};
 use core::{arch::asm, mem::offset_of};
 use kernel::bindings;
 
@@ -38,10 +38,6 @@ const COUNT: usize = offset_of!(bindings::task_struct, thread_info)
 /// `preempt_disable()`
 #[inline(always)]
 pub(in super::super) fn preempt_disable() {
-    if !super::COUNTER_ALONE {
-        // SAFETY: No requirements.
-        return unsafe { sys::rcu_ptr_shim_preempt_disable() };
-    }
     // SAFETY: Counts up the preemption counter of this task (sp_el0), as preempt_disable() does;
     // interrupts leave it as they found it.
     unsafe {
@@ -55,10 +51,6 @@ pub(in super::super) fn preempt_disable() {
 /// `preempt_enable()`
 #[inline(always)]
 pub(in super::super) fn preempt_enable() {
-    if !super::COUNTER_ALONE {
-        // SAFETY: The caller owns a count.
-        return unsafe { sys::rcu_ptr_shim_preempt_enable() };
-    }
     // SAFETY: Gives the caller's count back, as preempt_enable() does. Zero, with the inverted flag
     // for a pending reschedule in the upper half, means that there is one and that this was the
     // last; it is looked at twice as an interrupt may have set the flag meanwhile.
@@ -156,47 +148,15 @@ pub(super) unsafe fn cmpxchg<const AT: usize>(p: *mut u64, old: u64, new: u64) -
     was
 }
 
-/// Declares a type for this CPU's copy of a static per-CPU word that shim.c defines
-/// (`DEFINE_PER_CPU(unsigned long, symbol)`), with the operations of
-/// [`ThisCpuPtr`](super::ThisCpuPtr).
-macro_rules! this_cpu_word {
-    ($(#[$attr:meta])* $name:ident = $symbol:literal) => {
-        $(#[$attr])*
-        pub(crate) struct $name;
-
-        impl $name {
-            #[inline(always)]
-            fn ptr() -> $crate::sys::this_cpu::ThisCpuPtr {
-                let p: *mut u64;
-                // SAFETY: Only computes the address.
-                unsafe {
-                    ::core::arch::asm!(
-                        concat!("adrp {p}, ", $symbol), concat!("add {p}, {p}, :lo12:", $symbol),
-                        p = out(reg) p, options(nostack, nomem, preserves_flags, pure))
-                };
-                // SAFETY: The symbol is a static per-CPU word.
-                unsafe { $crate::sys::this_cpu::ThisCpuPtr::new(p) }
-            }
-
-            #[inline(always)]
-            pub(crate) fn read(on: &impl $crate::sys::preempt::OnCpu) -> u64 {
-                Self::ptr().read(on)
-            }
-
-            #[inline(always)]
-            pub(crate) fn fetch_add(n: u64, on: &impl $crate::sys::preempt::OnCpu) -> u64 {
-                Self::ptr().fetch_add(n, on)
-            }
-
-            #[inline(always)]
-            pub(crate) fn cmpxchg(
-                old: u64,
-                new: u64,
-                on: &impl $crate::sys::preempt::OnCpu,
-            ) -> u64 {
-                Self::ptr().cmpxchg(old, new, on)
-            }
-        }
+/// This CPU's `rcu_ptr_current_block`.
+#[inline(always)]
+pub(crate) fn current_block() -> ThisCpuPtr {
+    let p: *mut u64;
+    // SAFETY: Only computes the address.
+    unsafe {
+        asm!("adrp {p}, rcu_ptr_current_block", "add {p}, {p}, :lo12:rcu_ptr_current_block",
+            p = out(reg) p, options(nostack, nomem, preserves_flags, pure))
     };
+    // SAFETY: The symbol is a static per-CPU word.
+    unsafe { ThisCpuPtr::new(p) }
 }
-pub(crate) use this_cpu_word;

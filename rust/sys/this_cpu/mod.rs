@@ -18,14 +18,12 @@ use super::preempt::OnCpu;
 /// Whether preempt_disable() and preempt_enable() only count, which the file of the architecture
 /// then does inline: calls of C shims would take half of the time of the fast path. Otherwise the
 /// shims are used.
-const COUNTER_ALONE: bool = cfg!(all(
+pub(super) const COUNTER_ALONE: bool = cfg!(all(
     CONFIG_PREEMPTION,
     not(CONFIG_CPU_BIG_ENDIAN),
     not(CONFIG_DEBUG_PREEMPT),
     not(CONFIG_TRACE_PREEMPT_TOGGLE)
 ));
-
-pub(crate) use arch::this_cpu_word;
 
 /// This CPU's copy of a dynamically allocated per-CPU word (a field of the `T` of a
 /// [`PerCpu<T>`](super::percpu::PerCpu)), `AT` bytes behind the pointer: on x86_64 a constant in
