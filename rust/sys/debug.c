@@ -54,13 +54,16 @@ void rcu_ptr_shim_kmemleak_free(const void *ptr)
 	kmemleak_free(ptr);
 }
 
+#define RCU_PTR_WARNS_ONCE(name, parameters, format, ...)		\
+void name parameters							\
+{									\
+	WARN_ONCE(1, "rcu_ptr: " format "\n", ##__VA_ARGS__);		\
+}
+
 /* One warning for each kind of misuse. */
 #define RCU_PTR_MISUSE(name, format, ...)				\
-void name(void *ptr, void *field, unsigned long caller)			\
-{									\
-	WARN_ONCE(1, "rcu_ptr: " format "; queued by %pS\n",		\
-		  __VA_ARGS__, (void *)caller);				\
-}
+RCU_PTR_WARNS_ONCE(name, (void *ptr, void *field, unsigned long caller),	\
+		   format "; queued by %pS", __VA_ARGS__, (void *)caller)
 
 /* %px: the value is not a kernel address, so it reveals none. */
 RCU_PTR_MISUSE(rcu_ptr_shim_warn_user,
@@ -75,22 +78,17 @@ RCU_PTR_MISUSE(rcu_ptr_shim_warn_double,
 RCU_PTR_MISUSE(rcu_ptr_shim_warn_no_func,
 	       "no function to call for %p, ignored", ptr)
 
-void rcu_ptr_shim_warn_barrier(void)
-{
-	WARN_ONCE(1, "rcu_ptr: barrier in a callback; not waiting for callbacks\n");
-}
-
-void rcu_ptr_shim_warn_endless(unsigned long objects)
-{
-	WARN_ONCE(1, "rcu_ptr: a list of %lu objects is broken, leaked; one was queued again while it was linked\n",
-		  objects);
-}
-
-void rcu_ptr_shim_warn_early(void *ptr)
-{
-	WARN_ONCE(1, "rcu_ptr: grace period of batch %p is not over, leaked\n",
-		  ptr);
-}
+RCU_PTR_WARNS_ONCE(rcu_ptr_shim_warn_barrier, (void),
+		   "barrier in a callback; not waiting for callbacks")
+RCU_PTR_WARNS_ONCE(rcu_ptr_shim_warn_endless, (unsigned long objects),
+		   "a list of %lu objects is broken, leaked; one was queued again while it was linked",
+		   objects)
+RCU_PTR_WARNS_ONCE(rcu_ptr_shim_warn_early, (void *ptr),
+		   "grace period of batch %p is not over, leaked", ptr)
+RCU_PTR_WARNS_ONCE(rcu_ptr_shim_warn_nested, (const char *name),
+		   "too many contexts are nested in calls of cache %s", name)
+RCU_PTR_WARNS_ONCE(rcu_ptr_shim_warn_zero, (void),
+		   "__GFP_ZERO for a cache with a constructor, ignored")
 
 void rcu_ptr_shim_warn_freed_twice(const char *name, unsigned long ptr,
 				   unsigned long caller)
@@ -103,20 +101,9 @@ void rcu_ptr_shim_warn_freed_twice(const char *name, unsigned long ptr,
 			  (void *)ptr, name);
 }
 
-void rcu_ptr_shim_warn_nested(const char *name)
-{
-	WARN_ONCE(1, "rcu_ptr: too many contexts are nested in calls of cache %s\n",
-		  name);
-}
-
 void rcu_ptr_shim_warn_held(const char *name, long objects,
 			    unsigned long caller)
 {
 	WARN(1, "rcu_ptr: cache %s is destroyed with %ld objects still held, leaked with it; called from %pS\n",
 	     name, objects, (void *)caller);
-}
-
-void rcu_ptr_shim_warn_zero(void)
-{
-	WARN_ONCE(1, "rcu_ptr: __GFP_ZERO for a cache with a constructor, ignored\n");
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Work items and irq_works. */
 #include <linux/irq_work.h>
+#include <linux/lockdep.h>
 #include <linux/sched.h>
 #include <linux/percpu.h>
 #include <linux/tick.h>
@@ -18,29 +19,17 @@ enum rcu_ptr_work {
 	RCU_PTR_WORK_ALLOCATES,
 	RCU_PTR_WORK_CALLS,
 	RCU_PTR_WORK_SLEEPS,
+	RCU_PTR_WORK_CLASSES,
 };
 
 void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
 				    work_func_t func, enum rcu_ptr_work class)
 {
-	/* Each use of the macro is a lockdep class. */
-	switch (class) {
-	case RCU_PTR_WORK_FREES:
-		INIT_DELAYED_WORK(work, func);
-		break;
-	case RCU_PTR_WORK_DESTRUCTS:
-		INIT_DELAYED_WORK(work, func);
-		break;
-	case RCU_PTR_WORK_ALLOCATES:
-		INIT_DELAYED_WORK(work, func);
-		break;
-	case RCU_PTR_WORK_CALLS:
-		INIT_DELAYED_WORK(work, func);
-		break;
-	case RCU_PTR_WORK_SLEEPS:
-		INIT_DELAYED_WORK(work, func);
-		break;
-	}
+	static struct lock_class_key keys[RCU_PTR_WORK_CLASSES];
+
+	INIT_DELAYED_WORK(work, func);
+	/* A lockdep class for each kind, not for this use of the macro. */
+	lockdep_init_map(&work->work.lockdep_map, "rcu_ptr_work", &keys[class], 0);
 }
 
 bool rcu_ptr_shim_work_pending(struct delayed_work *work)
