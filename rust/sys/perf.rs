@@ -25,7 +25,6 @@ pub(crate) struct Hook<'a>(Body<'a>);
 enum Body<'a> {
     Held(Arc<dyn OnSample>),
     Plain(&'a (dyn Fn() + Sync)),
-    Where(&'a (dyn Fn(usize) + Sync)),
     Stepping(&'a (dyn Fn(usize, usize) -> bool + Sync)),
 }
 
@@ -35,15 +34,9 @@ impl<'a> Hook<'a> {
         Self(Body::Plain(body))
     }
 
-    /// Runs `body`, which must be safe in NMI, with the address of the interrupted instruction; 0
-    /// if the source does not know it.
-    pub(crate) const fn with_address(body: &'a (dyn Fn(usize) + Sync)) -> Self {
-        Self(Body::Where(body))
-    }
-
     /// Runs `body`, which must be safe in NMI, with the address of the interrupted instruction and
-    /// the stack pointer there. After a breakpoint or a step (step.rs) its result requests a step
-    /// at the next instruction.
+    /// the stack pointer there; 0 if the source does not know them. After a breakpoint or a step
+    /// (step.rs) its result requests a step at the next instruction.
     pub(crate) const fn stepping(body: &'a (dyn Fn(usize, usize) -> bool + Sync)) -> Self {
         Self(Body::Stepping(body))
     }
@@ -55,25 +48,34 @@ impl<'a> Hook<'a> {
                 handler.on_sample(address, cpu::context() == cpu::Context::Nmi);
             }
             Body::Plain(body) => body(),
-            Body::Where(body) => body(address),
             Body::Stepping(body) => return body(address, stack),
         }
         false
     }
 }
 
-/// A cycle counter on every CPU that was online when it was created.
+/// A counter of perf, released on drop.
 ///
 /// # Invariants
 ///
-/// The pointers are live kernel counters.
-pub(crate) struct Cycles<'a> {
-    events: KVec<*mut bindings::perf_event>,
-    _hook: &'a Hook<'a>,
+/// The pointer is a live kernel counter.
+pub(super) struct Counter(pub(super) *mut bindings::perf_event);
+
+// SAFETY: The counter is only released, by `drop()`.
+unsafe impl Sync for Counter {}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { sys::perf_event_release_kernel(self.0) };
+    }
 }
 
-// SAFETY: The counters are only released, by `drop()`.
-unsafe impl Sync for Cycles<'_> {}
+/// A cycle counter on every CPU that was online when it was created.
+pub(crate) struct Cycles<'a> {
+    events: KVec<Counter>,
+    _hook: &'a Hook<'a>,
+}
 
 impl<'a> Cycles<'a> {
     /// Runs `hook` every `period` cycles of each CPU, within the limits of perf.
@@ -92,18 +94,9 @@ impl<'a> Cycles<'a> {
                 sys::rcu_ptr_shim_cycles(cpu, period, ptr::from_ref(hook).cast_mut().cast())
             })?;
             // INVARIANT: Just made.
-            this.events.push(event, GFP_KERNEL)?;
+            this.events.push(Counter(event), GFP_KERNEL)?;
         }
         Ok(this)
-    }
-}
-
-impl Drop for Cycles<'_> {
-    fn drop(&mut self) {
-        for &event in self.events.iter() {
-            // SAFETY: By the type invariants.
-            unsafe { sys::perf_event_release_kernel(event) };
-        }
     }
 }
 
@@ -189,17 +182,14 @@ pub(crate) trait OnSample: Send + Sync + 'static {
     fn on_sample(&self, ip: usize, in_nmi: bool);
 }
 
-/// Events of one kind.
-enum EventSource {
-    Cycles { _events: Cycles<'static> },
-    Writes { _events: Breakpoint<'static> },
-}
+/// Events, of which there is one kind.
+type Source = (Option<Cycles<'static>>, Option<Breakpoint<'static>>);
 
 /// Events, on every CPU that was online when they were created, with an [`OnSample`] handler.
 pub(crate) struct Events {
     /// Dropped first. The handler does not run afterwards: an event is removed from its CPU by an
     /// interrupt there, which comes after any NMI.
-    _source: EventSource,
+    _source: Source,
     _hook: KBox<Hook<'static>>,
 }
 
@@ -215,10 +205,7 @@ impl Events {
     ///
     /// `ENOENT` or `EOPNOTSUPP` where there is no PMU.
     pub(crate) fn cycles(handler: Arc<dyn OnSample>, period: u64) -> Result<Self> {
-        Self::new(handler, |hook| {
-            let _events = Cycles::new(period, hook)?;
-            Ok(EventSource::Cycles { _events })
-        })
+        Self::new(handler, |hook| Ok((Some(Cycles::new(period, hook)?), None)))
     }
 
     /// An event at every write of a word in the handler.
@@ -232,14 +219,14 @@ impl Events {
     ) -> Result<Self> {
         let address = ptr::from_ref(word(&handler)).addr();
         Self::new(handler, |hook| {
-            let _events = Breakpoint::new(Kind::Write, address, hook)?;
-            Ok(EventSource::Writes { _events })
+            let writes = Breakpoint::new(Kind::Write, address, hook)?;
+            Ok((None, Some(writes)))
         })
     }
 
     fn new(
         handler: Arc<dyn OnSample>,
-        make: impl FnOnce(&'static Hook<'static>) -> Result<EventSource>,
+        make: impl FnOnce(&'static Hook<'static>) -> Result<Source>,
     ) -> Result<Self> {
         let hook = KBox::new(Hook(Body::Held(handler)), GFP_KERNEL)?;
         // SAFETY: The box is neither moved out of nor dropped before the events.

@@ -19,10 +19,14 @@
 //!
 //! A task that may sleep, unless a function says otherwise.
 
-use super::{cpu, generated as sys, gp, perf::Hook, static_ref::StaticRef, thread};
+use super::{
+    cpu, generated as sys, gp,
+    perf::{Counter, Hook},
+    static_ref::StaticRef,
+    thread,
+};
 use ::core::ptr;
 use kernel::{
-    bindings,
     error::{from_err_ptr, to_result},
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -234,12 +238,8 @@ const STRIDE: u64 = 128;
 const LEARN_NSECS: i64 = 1_000_000_000;
 
 /// A counter of this CPU.
-///
-/// # Invariants
-///
-/// `event` is a live kernel counter.
 pub(crate) struct Counted<'a> {
-    event: *mut bindings::perf_event,
+    _counter: Counter,
     _hook: &'a Hook<'a>,
 }
 
@@ -256,17 +256,13 @@ impl<'a> Counted<'a> {
             sys::rcu_ptr_shim_counted(cpu::this(), 10_000, ptr::from_ref(hook).cast_mut().cast())
         })?;
         // INVARIANT: Just made.
-        let this = Self { event, _hook: hook };
+        let this = Self {
+            _counter: Counter(event),
+            _hook: hook,
+        };
         cpu::irqs_off(|| learn(OFF))?;
         learn(ON)?;
         Ok(this)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants.
-        unsafe { sys::perf_event_release_kernel(self.event) };
     }
 }
 

@@ -328,14 +328,15 @@ impl Sweep {
             let actor = Actor::new(&self.pool, 1, SAMPLED_OBJECTS as i64);
             let inside = Atomic::<u64>::new(0);
             let code = &self.code;
-            let body = |address| {
+            let body = |address, _| {
                 if let Some(seen) = code.at(address).and_then(|insn| seen.get(insn)) {
                     seen.store(1, Relaxed);
                     inside.add(1, Relaxed);
                     actor.on_nmi();
                 }
+                false
             };
-            let hook = Hook::with_address(&body);
+            let hook = Hook::stepping(&body);
             let cycles = Cycles::new(storm::PERIOD, &hook)?;
             let mut ran = Ok(());
             let round = thread::now() + SAMPLE_NSECS;
