@@ -38,7 +38,7 @@ unsafe fn give(
     count as c_int
 }
 
-/// An object that a caller gives up, with a field.
+/// An object that a caller gives up; without a field `head` is null.
 ///
 /// # Safety
 ///
@@ -50,6 +50,11 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree(
     caller: c_ulong,
     nmi: bool,
 ) -> c_int {
+    if head.is_null() {
+        // SAFETY: By the safety requirements of this function.
+        let insert = || unsafe { sys::__rcu_ptr_try_kfree_nolock(ptr) };
+        return redirect::decide(HEADLESS, insert) as c_int;
+    }
     let taken = if nmi { KVFREE_NMI } else { KVFREE };
     // SAFETY: By the safety requirements of this function: the contract of kvfree_call_rcu() is
     // that of both, but for NMIs, where nolock is the one.
@@ -71,21 +76,11 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_nolock(
     unsafe { give(head, ptr, caller, true, taken) }
 }
 
-/// # Safety
-///
-/// `ptr` is as `kvfree_call_rcu()` gets it without a head; preemption is off.
-#[no_mangle]
-unsafe extern "C" fn rcu_ptr_takeover_rs_headless(ptr: *mut c_void) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    let insert = || unsafe { sys::__rcu_ptr_try_kfree_nolock(ptr) };
-    redirect::decide(HEADLESS, insert) as c_int
-}
-
-/// What `rcu_ptr_takeover_rs_kvfree()` and `_headless()` did not take.
+/// What `rcu_ptr_takeover_rs_kvfree()` did not take.
 ///
 /// # Safety
 ///
-/// As for these; preemption is as the caller has it.
+/// As there; preemption is as the caller has it.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree_rest(
     head: *mut bindings::kvfree_rcu_head,

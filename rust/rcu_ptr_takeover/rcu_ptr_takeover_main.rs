@@ -96,6 +96,11 @@ fn explain(function: Function, error: Error, jump: bool) {
         pr_err!(
             "{name}() is held by a livepatch, a BPF program or another module: remove that first\n"
         );
+    } else if error == EOPNOTSUPP {
+        pr_err!(
+            "this kernel lacks CONFIG_FUNCTION_TRACER=y with DYNAMIC_FTRACE_WITH_ARGS, or \
+             KVFREE_RCU_BATCHED, or was linked with LTO: its functions can't be redirected\n"
+        );
     } else if error == ENODEV {
         pr_err!("{name}() can't be redirected: ftrace is off, since an earlier bug\n");
     } else {
@@ -119,13 +124,6 @@ impl kernel::InPlaceModule for Takeover {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _taken: {
-                if !redirected::can() {
-                    pr_err!(
-                        "this kernel lacks CONFIG_FUNCTION_TRACER=y with DYNAMIC_FTRACE_WITH_ARGS, or \
-                         KVFREE_RCU_BATCHED, or was linked with LTO: its functions can't be redirected\n"
-                    );
-                    return Err(EOPNOTSUPP);
-                }
                 let mut jump = redirected::can_jump();
                 let mut taken = Taken::new(jump).or_else(|e| {
                     if e != EBUSY || !jump {

@@ -115,11 +115,9 @@ fn flush() {
 }
 
 /// `kmem_cache_destroy()`
-pub(crate) fn destroy(cache: Doomed) {
+pub(crate) fn destroy(cache: Option<Doomed>) {
     let _inside = Counted::new(&INSIDE);
-    if cache.is_null() {
-        return;
-    }
+    let Some(cache) = cache else { return };
     sys::count(sys::DESTROYED);
     let _destroying = Counted::new(&DESTROYING);
     flush();

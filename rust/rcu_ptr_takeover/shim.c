@@ -69,6 +69,10 @@ void rcu_ptr_takeover_shim_count(unsigned int count)
 	this_cpu_inc(rcu_ptr_takeover_counts.of[count]);
 }
 
+static bool rcu_ptr_takeover_jump = true;
+module_param_named(jump, rcu_ptr_takeover_jump, bool, 0444);
+MODULE_PARM_DESC(jump, "redirect by a jump where the kernel can, not by an ftrace handler (default: y)");
+
 /* The originals. */
 
 #if defined(CONFIG_X86_64) && defined(CONFIG_DYNAMIC_FTRACE_WITH_JMP) && \
@@ -106,7 +110,8 @@ static bool rcu_ptr_takeover_has_site(void *function)
 
 bool rcu_ptr_takeover_shim_can_jump(void)
 {
-	return rcu_ptr_takeover_has_site(kvfree_call_rcu) &&
+	return rcu_ptr_takeover_jump &&
+	       rcu_ptr_takeover_has_site(kvfree_call_rcu) &&
 	       rcu_ptr_takeover_has_site(kfree_call_rcu_nolock);
 }
 #else
@@ -118,26 +123,6 @@ bool rcu_ptr_takeover_shim_can_jump(void)
 
 #if defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) && defined(CONFIG_KVFREE_RCU_BATCHED) && \
 	!defined(CONFIG_LTO)
-#define RCU_PTR_TAKEOVER_CAN	1
-#else
-#define RCU_PTR_TAKEOVER_CAN	0
-#endif
-
-bool rcu_ptr_takeover_shim_can(void)
-{
-	return RCU_PTR_TAKEOVER_CAN;
-}
-
-static bool rcu_ptr_takeover_jump = true;
-module_param_named(jump, rcu_ptr_takeover_jump, bool, 0444);
-MODULE_PARM_DESC(jump, "redirect by a jump where the kernel can, not by an ftrace handler (default: y)");
-
-bool rcu_ptr_takeover_shim_wants_jump(void)
-{
-	return rcu_ptr_takeover_jump;
-}
-
-#if RCU_PTR_TAKEOVER_CAN
 
 static bool rcu_ptr_takeover_jumps;
 
@@ -176,8 +161,7 @@ static notrace void rcu_ptr_takeover_kvfree(struct kvfree_rcu_head *head,
 	int how;
 
 	preempt_disable_notrace();
-	how = head ? rcu_ptr_takeover_rs_kvfree(head, ptr, caller, in_nmi()) :
-		     rcu_ptr_takeover_rs_headless(ptr);
+	how = rcu_ptr_takeover_rs_kvfree(head, ptr, caller, in_nmi());
 	preempt_enable_notrace();
 	this_cpu_inc(rcu_ptr_takeover_counts.of[how]);
 	if (how >= RCU_PTR_TAKEOVER_WHILE_DESTROYING)

@@ -9,6 +9,7 @@
 //! A task that may sleep, unless a function says otherwise.
 
 use super::generated as sys;
+use core::ptr::NonNull;
 use kernel::{bindings, error::to_result, prelude::*};
 
 pub(crate) use sys::{
@@ -42,16 +43,10 @@ impl Function {
     }
 }
 
-/// Whether functions of this kernel can be redirected.
-pub(crate) fn can() -> bool {
-    // SAFETY: No requirements.
-    unsafe { sys::rcu_ptr_takeover_shim_can() }
-}
-
 /// Whether to redirect by a jump: the kernel can, and parameter `jump` is set.
 pub(crate) fn can_jump() -> bool {
     // SAFETY: No requirements.
-    unsafe { sys::rcu_ptr_takeover_shim_can_jump() && sys::rcu_ptr_takeover_shim_wants_jump() }
+    unsafe { sys::rcu_ptr_takeover_shim_can_jump() }
 }
 
 /// A redirected function. It stays redirected unless [`Self::give_back()`] is called.
@@ -67,7 +62,8 @@ impl Redirected {
     ///
     /// # Errors
     ///
-    /// `EBUSY`: it has another user. `ENODEV`: ftrace is disabled permanently.
+    /// `EBUSY`: it has another user. `ENODEV`: ftrace is disabled permanently. `EOPNOTSUPP`: this
+    /// kernel's functions can't be redirected.
     pub(crate) fn new(function: Function, jump: bool) -> Result<Self> {
         // SAFETY: The functions that replace it may be called in any context from now on.
         to_result(unsafe { sys::rcu_ptr_takeover_shim_register(function as c_uint, jump) })?;
@@ -157,26 +153,21 @@ impl Drop for Notified {
 }
 
 /// A `kmem_cache` that is being destroyed.
-pub(crate) struct Doomed(*mut bindings::kmem_cache);
+pub(crate) struct Doomed(NonNull<bindings::kmem_cache>);
 
 impl Doomed {
-    /// `cache`, which may be null.
+    /// `cache`; `None`: it is null.
     ///
     /// # Safety
     ///
     /// kmem_cache_destroy() was called with it.
-    pub(crate) unsafe fn new(cache: *mut bindings::kmem_cache) -> Self {
-        Self(cache)
-    }
-
-    /// Whether it is null.
-    pub(crate) fn is_null(&self) -> bool {
-        self.0.is_null()
+    pub(crate) unsafe fn new(cache: *mut bindings::kmem_cache) -> Option<Self> {
+        NonNull::new(cache).map(Self)
     }
 
     /// The kernel's own `kmem_cache_destroy()`.
     pub(crate) fn destroy(self) {
         // SAFETY: kmem_cache_destroy() was called with the cache.
-        unsafe { sys::rcu_ptr_takeover_shim_destroy(self.0) };
+        unsafe { sys::rcu_ptr_takeover_shim_destroy(self.0.as_ptr()) };
     }
 }

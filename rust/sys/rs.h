@@ -55,7 +55,6 @@ int rcu_ptr_takeover_rs_kvfree(struct kvfree_rcu_head *head, void *ptr,
 			       unsigned long caller, bool nmi);
 int rcu_ptr_takeover_rs_nolock(struct kvfree_rcu_head *head, void *ptr,
 			       unsigned long caller, bool nmi);
-int rcu_ptr_takeover_rs_headless(void *ptr);
 void rcu_ptr_takeover_rs_kvfree_rest(struct kvfree_rcu_head *head, void *ptr,
 				     unsigned long caller);
 void rcu_ptr_takeover_rs_nolock_rest(struct kvfree_rcu_head *head, void *ptr);
