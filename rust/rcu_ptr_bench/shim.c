@@ -11,16 +11,8 @@
 #include <linux/timex.h>
 #include <linux/rcu_ptr.h>
 
-#include "../sys/alloc.c"
-#include "../sys/context.c"
-#include "../sys/cpu.c"
-#include "../sys/mem.c"
-#include "../sys/nmi.c"
-#include "../sys/perf.c"
-#include "../sys/rcu.c"
+#include "../sys/tests.c"
 #include "../sys/step.c"
-#include "../sys/thread.c"
-#include "../sys/tracepoint.c"
 
 /* Parameters that are text; numbers are declared in rcu_ptr_bench_main.rs. */
 #define RCU_PTR_TEST 0

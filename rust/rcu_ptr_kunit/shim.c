@@ -6,18 +6,10 @@
 #include <linux/module.h>
 #include <linux/workqueue.h>
 
-#include "../sys/alloc.c"
-#include "../sys/context.c"
+#include "../sys/tests.c"
 #include "../sys/core_test.c"
-#include "../sys/cpu.c"
 #include "../sys/kunit.c"
-#include "../sys/mem.c"
-#include "../sys/nmi.c"
-#include "../sys/perf.c"
-#include "../sys/rcu.c"
 #include "../sys/srcu_domain.c"
-#include "../sys/thread.c"
-#include "../sys/tracepoint.c"
 #ifdef RCU_PTR_RUNNER
 #include "runner.c"
 #endif

@@ -10,16 +10,8 @@
 #include <linux/rcu_ptr.h>
 #include <linux/rcu_ptr_test.h>
 
-#include "../sys/alloc.c"
-#include "../sys/context.c"
-#include "../sys/cpu.c"
-#include "../sys/mem.c"
-#include "../sys/nmi.c"
-#include "../sys/perf.c"
-#include "../sys/rcu.c"
+#include "../sys/tests.c"
 #include "../sys/srcu_domain.c"
-#include "../sys/thread.c"
-#include "../sys/tracepoint.c"
 
 MODULE_IMPORT_NS("RCU_PTR_TEST");
 
