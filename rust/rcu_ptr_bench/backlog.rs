@@ -12,17 +12,11 @@ use crate::{
         free::{self, Alloc, CacheFreeRcu, Caches, Free, Sheaf},
         thread,
     },
-    Numbers,
 };
 use kernel::{fmt, prelude::*};
 
 /// Prints the longest interrupt or softirq while `free` runs with interrupts off, and after it.
-fn measure(
-    what: impl fmt::Display,
-    object: &str,
-    numbers: &Numbers,
-    free: impl FnOnce(),
-) -> Result {
+fn measure(what: impl fmt::Display, object: &str, free: impl FnOnce()) -> Result {
     let Ok(longest) = counters::longest(|| {
         cpu::irqs_off(free);
         // The tick and the callbacks of two grace periods.
@@ -37,18 +31,18 @@ fn measure(
         "backlog {} object={} count={} longest={}\n",
         what,
         object,
-        numbers.objects,
+        crate::objects(),
         longest
     );
     Ok(())
 }
 
 /// `test=backlog`.
-pub(crate) fn run(numbers: &Numbers) -> Result {
+pub(crate) fn run() -> Result {
     run::for_each_function(|name, source, function| {
-        let mut objects = BenchObjects::new(source, numbers.objects)?;
-        measure(function, name, numbers, || {
-            objects.free(function, numbers.objects);
+        let mut objects = BenchObjects::new(source, crate::objects())?;
+        measure(function, name, || {
+            objects.free(function, crate::objects());
         })?;
         drop(objects);
         function.settle();
@@ -59,8 +53,8 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         return Ok(());
     }
     let _caches = Caches::new()?;
-    let mut objects = KVVec::with_capacity(numbers.objects, GFP_KERNEL)?;
-    for i in 0..numbers.objects {
+    let mut objects = KVVec::with_capacity(crate::objects(), GFP_KERNEL)?;
+    for i in 0..crate::objects() {
         objects.push(Sheaf::alloc().ok_or(ENOMEM)?, GFP_KERNEL)?;
         if i % 256 == 255 {
             thread::cond_resched();
@@ -70,7 +64,6 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     measure(
         fmt!("free=rcu_ptr_cache_free_rcu engine={}", engine),
         "cache-64",
-        numbers,
         || {
             for &object in &objects {
                 // SAFETY: Just allocated, each freed once.

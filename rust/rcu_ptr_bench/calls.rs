@@ -10,7 +10,6 @@ use crate::{
     nmi::NmiSource,
     run::{self, Samples, Spread},
     sys::{counters, cpu},
-    Numbers,
 };
 use kernel::{
     fmt,
@@ -22,16 +21,15 @@ use kernel::{
 /// Objects that are freed per NMI.
 const CHUNK: usize = 100;
 
-/// Prints `what` with the cost of each of `functions`: `reps` repetitions of `once` with `count`
-/// objects.
+/// Prints `what` with the cost of each of `functions`: repetitions of `once` with `count` objects.
 fn measure<'a>(
     what: fmt::Arguments<'_>,
-    (reps, count): (usize, usize),
+    count: usize,
     functions: impl Iterator<Item = &'a BenchFn>,
     mut once: impl FnMut(&BenchFn) -> Result<[i64; 2]>,
 ) -> Result {
     let mut samples = |function: &BenchFn| {
-        Samples::of(reps, || {
+        Samples::of(crate::reps(), || {
             let took = once(function)?;
             function.settle();
             Ok(took)
@@ -52,17 +50,17 @@ fn measure<'a>(
 }
 
 /// `test=calls`.
-pub(crate) fn run(numbers: &Numbers) -> Result {
+pub(crate) fn run() -> Result {
     let nmi = NmiSource::new()?;
     run::for_each_source(|name, source| {
         for (context, nmi) in run::contexts(&nmi) {
-            let chunk = nmi.map_or(numbers.objects, |_| CHUNK);
+            let chunk = nmi.map_or(crate::objects(), |_| CHUNK);
             measure(
                 fmt!("call context={} object={}", context, name),
-                (numbers.reps, numbers.objects),
+                crate::objects(),
                 bench_fn::functions(source).filter(|function| nmi.is_none() || function.in_nmi),
                 |function| {
-                    let mut objects = BenchObjects::new(source, numbers.objects)?;
+                    let mut objects = BenchObjects::new(source, crate::objects())?;
                     let mut cycles = 0;
                     while !objects.is_done() {
                         cycles += run::in_context(nmi, || objects.free(function, chunk))?;
@@ -105,23 +103,23 @@ impl Rendezvous {
 }
 
 /// `test=parallel`.
-pub(crate) fn parallel(numbers: &Numbers) -> Result {
+pub(crate) fn parallel() -> Result {
     let cpus = cpu::online().count();
     run::for_each_source(|name, source| {
         measure(
             fmt!("parallel cpus={} object={}", cpus, name),
-            (numbers.reps, numbers.objects * cpus),
+            crate::objects() * cpus,
             bench_fn::functions(source),
             |function| {
                 let (start, end) = (Rendezvous::new(), Rendezvous::new());
                 let refused = Atomic::<i64>::new(0);
                 run::in_threads(cpu::online(), &|| {
                     // Without objects, too: the others wait for this thread.
-                    let mut objects = BenchObjects::new(source, numbers.objects);
+                    let mut objects = BenchObjects::new(source, crate::objects());
                     start.pass(cpus);
                     if let Ok(objects) = &mut objects {
                         // Some 100 000 instructions, without a tick in between.
-                        cpu::irqs_off(|| objects.free(function, numbers.objects));
+                        cpu::irqs_off(|| objects.free(function, crate::objects()));
                         refused.add(objects.refused() as i64, Relaxed);
                     }
                     end.pass(cpus);

@@ -14,7 +14,6 @@ use crate::{
         free::{self, ObjectKind},
         thread,
     },
-    Numbers,
 };
 use kernel::{fmt, prelude::*};
 
@@ -34,15 +33,15 @@ fn idle() -> u64 {
     cpu::online().map(idle_cycles).min().unwrap_or(0)
 }
 
-/// Prints `what` with the cycles of `reps` repetitions of `count` objects. `cycle(n)` allocates and
+/// Prints `what` with the cycles of repetitions of `count` objects. `cycle(n)` allocates and
 /// frees `n` objects and returns how many were refused; `cycle(0)` waits until all have been freed.
 pub(crate) fn measure(
     what: fmt::Arguments<'_>,
-    (reps, count): (usize, usize),
+    count: usize,
     mut cycle: impl FnMut(usize) -> Result<usize>,
 ) -> Result {
     let _probes = counters::idle_probes()?;
-    let [cycles, refused, periods] = &Samples::of(reps, || {
+    let [cycles, refused, periods] = &Samples::of(crate::reps(), || {
         let before = (counters::grace_periods(), idle(), counters::cycles());
         let (mut left, mut refused) = (count, 0);
         while left > 0 {
@@ -65,7 +64,7 @@ pub(crate) fn measure(
         count,
         overhead: 0,
     };
-    let periods = periods.sum() * 1_000_000 / ((count * reps) as i64).max(1);
+    let periods = periods.sum() * 1_000_000 / ((count * crate::reps()) as i64).max(1);
     pr_info!(
         "{} {} grace_periods_per_million={}\n",
         what,
@@ -76,15 +75,12 @@ pub(crate) fn measure(
 }
 
 /// `test=cycle`.
-pub(crate) fn run(numbers: &Numbers) -> Result {
-    let size = |source: &ObjectKind| {
-        let count = numbers.objects.min(BYTES / source.size().max(1)).max(1);
-        (numbers.reps, count)
-    };
+pub(crate) fn run() -> Result {
+    let count = |source: &ObjectKind| crate::objects().min(BYTES / source.size().max(1)).max(1);
     run::for_each_function(|name, source, function| {
         measure(
             fmt!("cycle {} object={}", function, name),
-            size(source),
+            count(source),
             |n| match n {
                 0 => wait(function, source),
                 n => function.alloc_and_free(source, n),
@@ -100,7 +96,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         let mut objects = KVVec::with_capacity(PENDING + CHUNK, GFP_KERNEL)?;
         measure(
             fmt!("cycle free=kfree_bulk engine=kernel object={}", name),
-            size(source),
+            count(source),
             |n| {
                 for _ in 0..n {
                     objects.push(source.alloc()?, GFP_KERNEL)?;

@@ -13,7 +13,6 @@ use crate::{
         perf::{Breakpoint, Hook, Kind},
         thread,
     },
-    Numbers,
 };
 use core::ptr;
 use kernel::{
@@ -90,7 +89,7 @@ impl NmiSource {
 const CHUNK: usize = 1000;
 
 /// `test=nmi`.
-pub(crate) fn run(numbers: &Numbers) -> Result {
+pub(crate) fn run() -> Result {
     let Some(nmi) = NmiSource::new()? else {
         return Ok(());
     };
@@ -112,8 +111,8 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         let ipis = || -> u64 { cpu::online().map(counters::irq_work_ipis).sum() };
         let before = ipis();
         let (mut refused, mut freed) = (0, 0);
-        while freed < numbers.objects {
-            let mut objects = BenchObjects::new(source, CHUNK.min(numbers.objects - freed))?;
+        while freed < crate::objects() {
+            let mut objects = BenchObjects::new(source, CHUNK.min(crate::objects() - freed))?;
             while !objects.is_done() {
                 run::in_context(Some(&nmi), || objects.free(function, 1))?;
             }

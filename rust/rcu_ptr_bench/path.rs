@@ -7,7 +7,7 @@
 //! in NMI.
 
 #[cfg(not(CONFIG_X86_64))]
-pub(crate) fn run(_numbers: &crate::Numbers) -> kernel::prelude::Result {
+pub(crate) fn run() -> kernel::prelude::Result {
     kernel::prelude::pr_info!("note text=no single-stepping here: no path is measured\n");
     Ok(())
 }
@@ -24,7 +24,6 @@ mod x86 {
             cpu,
             step::{self, Step, Stepper},
         },
-        Numbers,
     };
     use kernel::prelude::*;
 
@@ -32,7 +31,7 @@ mod x86 {
     type Counts = (i64, usize, usize);
 
     /// `test=path`.
-    pub(crate) fn run(numbers: &Numbers) -> Result {
+    pub(crate) fn run() -> Result {
         let mut stepper = Stepper::new()?;
         run::for_each_function(|name, source, function| {
             // The loop has no locked instructions or barriers.
@@ -40,9 +39,9 @@ mod x86 {
             one(&mut stepper, &bench_fn::NOTHING, &mut objects)?;
             let (overhead, ..) = one(&mut stepper, &bench_fn::NOTHING, &mut objects)?;
             // One is to warm up.
-            let mut objects = BenchObjects::new(source, numbers.objects + 1)?;
+            let mut objects = BenchObjects::new(source, crate::objects() + 1)?;
             let mut calls = KVVec::with_capacity(objects.len(), GFP_KERNEL)?;
-            let [lengths] = Samples::of(numbers.objects, || {
+            let [lengths] = Samples::of(crate::objects(), || {
                 let call = one(&mut stepper, function, &mut objects)?;
                 calls.push(call, GFP_KERNEL)?;
                 Ok([call.0])
@@ -55,7 +54,7 @@ mod x86 {
                  max_instructions={}\n",
                 function,
                 name,
-                numbers.objects,
+                crate::objects(),
                 steps - overhead,
                 locked,
                 barriers,

@@ -86,29 +86,20 @@ module! {
     },
 }
 
-macro_rules! numbers {
-    ($($name:ident)*) => {
-        /// The numeric parameters.
-        pub(crate) struct Numbers {
-            $(pub(crate) $name: usize,)*
-        }
-
-        impl Numbers {
-            fn get() -> Self {
-                Self {
-                    $($name: module_parameters::$name.value() as usize,)*
-                }
-            }
-        }
-    };
+/// Objects per repetition.
+pub(crate) fn objects() -> usize {
+    module_parameters::objects.value() as usize
 }
 
-numbers! { objects reps kfree_nthreads kfree_alloc_num kfree_loops kfree_mult }
+/// Repetitions.
+pub(crate) fn reps() -> usize {
+    module_parameters::reps.value() as usize
+}
 
 struct Bench;
 
 /// A test: its name, whether it creates its own threads, and its function.
-type Test = (&'static str, bool, fn(&Numbers) -> Result);
+type Test = (&'static str, bool, fn() -> Result);
 
 static TESTS: [Test; 10] = [
     ("calls", false, calls::run),
@@ -125,9 +116,8 @@ static TESTS: [Test; 10] = [
 
 impl kernel::Module for Bench {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let numbers = Numbers::get();
         let wanted = params::test();
-        if numbers.objects == 0 || numbers.reps == 0 {
+        if objects() == 0 || reps() == 0 {
             pr_err!("objects and reps are at least 1\n");
             return Err(EINVAL);
         }
@@ -138,9 +128,9 @@ impl kernel::Module for Bench {
             }
             found = true;
             let ret = if own_threads {
-                test(&numbers)
+                test()
             } else {
-                run::in_threads(cpu::online().take(1), &|| test(&numbers))
+                run::in_threads(cpu::online().take(1), &test)
             };
             ret.inspect_err(|e| pr_err!("test {} failed: {:?}\n", name, e))?;
         }

@@ -7,6 +7,7 @@
 use crate::{
     bench_fn::{self, Group},
     cycle::CHUNK,
+    module_parameters::{kfree_alloc_num, kfree_loops, kfree_mult, kfree_nthreads},
     run::{self, Per},
     sheaf,
     sys::{
@@ -14,7 +15,6 @@ use crate::{
         free::{Caches, ObjectKind},
         thread,
     },
-    Numbers,
 };
 use kernel::{
     prelude::*,
@@ -37,13 +37,14 @@ struct ScaleResult {
 
 /// Runs threads that call `f`, which allocates and frees [`CHUNK`] objects and returns the number
 /// of failures.
-fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<ScaleResult> {
+fn threads(f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<ScaleResult> {
     let cpus = cpu::online().count().max(1);
-    let nthreads = match numbers.kfree_nthreads {
+    let nthreads = match kfree_nthreads.value() as usize {
         0 => cpus,
         n => n,
     };
-    let (loops, chunks) = (numbers.kfree_loops, numbers.kfree_alloc_num.div_ceil(CHUNK));
+    let loops = kfree_loops.value() as usize;
+    let chunks = (kfree_alloc_num.value() as usize).div_ceil(CHUNK);
     // The time is from the start of the first thread to the end of the last one.
     let (started, ended) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
     let (start, end) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
@@ -86,7 +87,7 @@ fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<
             "nthreads={} loops={} alloc_num={} ns={} batches={} peak_bytes={} refused={}",
             nthreads,
             loops,
-            numbers.kfree_alloc_num,
+            kfree_alloc_num.value(),
             ns,
             batches,
             peak,
@@ -100,15 +101,15 @@ fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<
 }
 
 /// `test=scale`.
-pub(crate) fn run(numbers: &Numbers) -> Result {
-    let source = ObjectKind::Kmalloc(numbers.kfree_mult * OBJECT);
+pub(crate) fn run() -> Result {
+    let source = ObjectKind::Kmalloc(kfree_mult.value() as usize * OBJECT);
     for function in bench_fn::functions(&source) {
-        let took = threads(numbers, &|| function.alloc_and_free(&source, CHUNK))?;
+        let took = threads(&|| function.alloc_and_free(&source, CHUNK))?;
         pr_info!(
             "Total time taken by all kfree'ers: {} ns, loops: {}, batches: {}, memory footprint: \
              {}MB\n",
             took.ns,
-            numbers.kfree_loops,
+            kfree_loops.value(),
             took.batches,
             took.peak >> 20
         );
@@ -120,10 +121,10 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
 }
 
 /// `test=sheafscale`.
-pub(crate) fn pairs(numbers: &Numbers) -> Result {
+pub(crate) fn pairs() -> Result {
     for pair in sheaf::pairs() {
         let caches = Caches::new()?;
-        let took = threads(numbers, &|| Ok((pair.alloc_free_loop)()))?;
+        let took = threads(&|| Ok((pair.alloc_free_loop)()))?;
         let stats = caches.stats();
         // Shares of the allocations: served by a sheaf; of an object that had been used before.
         let share = |others: u64| match pair.group {

@@ -10,7 +10,6 @@ use crate::{
     cycle::CHUNK,
     run,
     sys::{counters, free::ObjectKind, thread},
-    Numbers,
 };
 use kernel::{fmt, prelude::*};
 
@@ -27,12 +26,12 @@ const LINE: usize = 20;
 type Sample = (u64, i64);
 
 /// `test=series`.
-pub(crate) fn run(numbers: &Numbers) -> Result {
+pub(crate) fn run() -> Result {
     run::for_each_function(|name, _, function| {
         // A new kmem_cache: no allocation is served by objects of earlier functions.
         let source = &ObjectKind::new(name)?;
         // Warm up.
-        function.alloc_and_free(source, numbers.objects / 10)?;
+        function.alloc_and_free(source, crate::objects() / 10)?;
         function.settle();
         thread::sleep(100);
         let mut samples = KVVec::with_capacity(BUSY + IDLE + 2, GFP_KERNEL)?;
@@ -51,7 +50,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
             }
             Ok::<(), Error>(())
         };
-        let chunks = numbers.objects.div_ceil(CHUNK);
+        let chunks = crate::objects().div_ceil(CHUNK);
         for i in 0..chunks {
             function.alloc_and_free(source, CHUNK)?;
             sample(&mut samples, i % (chunks / BUSY + 1) == 0)?;

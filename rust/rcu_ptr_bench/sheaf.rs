@@ -17,7 +17,6 @@ use crate::{
         },
         thread,
     },
-    Numbers,
 };
 use core::{array, ptr::NonNull};
 use kernel::{fmt, prelude::*};
@@ -111,16 +110,16 @@ pub(crate) fn settle() {
 }
 
 /// `test=sheaf`
-pub(crate) fn run(numbers: &Numbers) -> Result {
+pub(crate) fn run() -> Result {
     let nmi = NmiSource::new()?;
     let _caches = Caches::new()?;
-    let chunks = numbers.objects.div_ceil(CHUNK);
+    let chunks = crate::objects().div_ceil(CHUNK);
     let n = chunks * CHUNK;
     for (context, nmi) in run::contexts(&nmi) {
-        let [allocs, frees, _] = calls(numbers.reps, chunks, nmi, &NOTHING)?;
+        let [allocs, frees, _] = calls(chunks, nmi, &NOTHING)?;
         let loops = (allocs.median(), frees.median());
         for pair in pairs().filter(|pair| nmi.is_none() || pair.in_nmi) {
-            let [allocs, frees, refused] = calls(numbers.reps, chunks, nmi, pair)?;
+            let [allocs, frees, refused] = calls(chunks, nmi, pair)?;
             pr_info!(
                 "pair context={} {} object=cache-{} count={} reps={} refused={} alloc_cost={} \
                  free_cost={}\n",
@@ -128,7 +127,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                 pair,
                 SIZE,
                 n,
-                numbers.reps,
+                crate::reps(),
                 refused.sum(),
                 Per(allocs.median() - loops.0, n),
                 Per(frees.median() - loops.1, n)
@@ -138,7 +137,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     pairs().try_for_each(|pair| {
         cycle::measure(
             fmt!("recycle context=task {} object=cache-{}", pair, SIZE),
-            (numbers.reps, n),
+            n,
             |n| match n {
                 0 => {
                     settle();
@@ -151,7 +150,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
 }
 
 /// Returns the cycles of both halves, and the number of failed allocations, of each repetition.
-fn calls(reps: usize, chunks: usize, nmi: Option<&NmiSource>, pair: &Pair) -> Result<[Samples; 3]> {
+fn calls(chunks: usize, nmi: Option<&NmiSource>, pair: &Pair) -> Result<[Samples; 3]> {
     let all = || {
         let mut sum = [0; 3];
         for i in 1..=chunks {
@@ -167,5 +166,5 @@ fn calls(reps: usize, chunks: usize, nmi: Option<&NmiSource>, pair: &Pair) -> Re
     };
     // A second repetition for warming up: in the first one there are no objects to reuse yet.
     all()?;
-    Samples::of(reps, all)
+    Samples::of(crate::reps(), all)
 }
