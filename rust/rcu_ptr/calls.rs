@@ -29,6 +29,7 @@ use kernel::{
     prelude::*,
     static_lock_class,
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
+    task::Task,
 };
 use pin_init::pin_init_array_from_fn;
 
@@ -161,7 +162,7 @@ impl Calls {
 
     /// Whether the current task is running one of the callbacks.
     pub(crate) fn is_caller(&self) -> bool {
-        let task = callback::this_task();
+        let task = Task::current_raw().addr();
         self.with_locked(|queues| queues.running_tasks.contains(&task))
     }
 
@@ -207,7 +208,7 @@ impl Handler for CallWork {
     fn run(&self) {
         let calls = &*self.0;
         let mut ready = calls.with_locked(|queues| {
-            queues.running_tasks[SLEEPERS] = callback::this_task();
+            queues.running_tasks[SLEEPERS] = Task::current_raw().addr();
             queues.calls.take()
         });
         while let Some(head) = ready.pop() {
@@ -229,7 +230,7 @@ struct SleepWork {
 impl Handler for SleepWork {
     fn run(&self) {
         let calls = &*self.calls;
-        let task = callback::this_task();
+        let task = Task::current_raw().addr();
         loop {
             let mut lost = 0;
             let head = calls.with_locked(|queues| {

@@ -180,7 +180,7 @@ fn wait(run: &run::Run<'_>) {
     let plan = run.plan;
     let end = thread::now_in_nmi() + plan.nsecs;
     let mut phase = thread::now_in_nmi();
-    while thread::now_in_nmi() < end && !thread::is_interrupted() {
+    while thread::now_in_nmi() < end && !current!().signal_pending() {
         if plan.objects > 0 && run.records.totals.queued.get() >= plan.objects {
             break;
         }

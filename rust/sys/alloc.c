@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Memory of tests, beside mem.c. */
-#include <linux/gfp.h>
 #include <linux/kasan.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <linux/vmstat.h>
-
-/* NULL if memory reclaim gives up. */
-void *rcu_ptr_shim_pages(unsigned int order)
-{
-	return (void *)__get_free_pages(GFP_KERNEL | __GFP_NORETRY |
-					__GFP_NOWARN, order);
-}
 
 /* Freed, and possibly in the quarantine of KASAN. */
 __no_sanitize_address bool rcu_ptr_shim_is_poisoned(const void *addr)

@@ -243,7 +243,8 @@ impl Hog {
     /// Allocates 2^`order` pages. Returns `false` if memory reclaim has given up.
     fn grow(&mut self, order: usize) -> bool {
         // SAFETY: No requirements.
-        let block = unsafe { sys::rcu_ptr_shim_pages(order as c_uint) }.cast::<[usize; 2]>();
+        let block = unsafe { bindings::get_free_pages_noprof(quiet(false), order as c_uint) };
+        let block = ptr::with_exposed_provenance_mut::<[usize; 2]>(block);
         if block.is_null() {
             return false;
         }

@@ -95,12 +95,6 @@ pub(crate) fn will_wait() {
     unsafe { sys::rcu_ptr_shim_call_wait() };
 }
 
-/// The address of the current task.
-pub(crate) fn this_task() -> usize {
-    // SAFETY: No requirements.
-    unsafe { bindings::get_current() }.addr()
-}
-
 /// Warns that a callback called rcu_ptr_barrier(), which then does not wait for callbacks.
 #[cold]
 pub(crate) fn warn_waits_for_itself() {

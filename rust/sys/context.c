@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The context of the caller; disabling of interrupts and preemption. */
-#include <linux/cpumask.h>
 #include <linux/irqflags.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
@@ -58,9 +57,4 @@ unsigned int rcu_ptr_shim_context(void)
 	       (IS_ENABLED(CONFIG_PREEMPT_COUNT) && irqs_on &&
 		preempt_count() == PREEMPT_DISABLE_OFFSET ?
 		RCU_PTR_CONTEXT_PREEMPTIBLE : 0);
-}
-
-bool rcu_ptr_shim_cpu_dying(int cpu)
-{
-	return cpu_dying(cpu);
 }

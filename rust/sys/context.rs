@@ -58,8 +58,9 @@ pub(crate) fn this_cpu(_on: &impl OnCpu) -> i32 {
 ///
 /// Any, NMI included, on that CPU.
 pub(crate) fn is_dying(cpu: i32) -> bool {
-    // SAFETY: No requirements.
-    !is_online(cpu) && unsafe { sys::rcu_ptr_shim_cpu_dying(cpu) }
+    // SAFETY: The mask is static.
+    let dying = || unsafe { bindings::cpumask_test_cpu(cpu, &raw mut bindings::__cpu_dying_mask) };
+    !is_online(cpu) && dying()
 }
 
 /// Proof that no CPU is going up or down (`cpus_read_lock()`), released on drop.

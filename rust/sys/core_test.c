@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What a C client writes: objects with each type of field that the macros of
- * rcu_ptr.h accept, at the first, second and last place where it may be.  And
- * the kernel's functions beside those of rcu_ptr.ko.
+ * rcu_ptr.h accept, at the first, second and last place where it may be.
  */
 #include <linux/bug.h>
 #include <linux/rcupdate.h>
@@ -85,9 +84,4 @@ void rcu_ptr_shim_head_on_stack(struct rcu_head *head)
 void rcu_ptr_shim_head_off_stack(struct rcu_head *head)
 {
 	destroy_rcu_head_on_stack(head);
-}
-
-void rcu_ptr_shim_kernel_nolock(void *field, void *object)
-{
-	kfree_call_rcu_nolock(field, object);
 }

@@ -8,6 +8,7 @@ use super::{
     generated as sys,
 };
 use ::core::ptr::NonNull;
+use kernel::bindings;
 
 /// Calls `f`, which queues the head at `head` on its stack and waits for it, with the annotation
 /// for debugobjects (`init_rcu_head_on_stack()`).
@@ -59,7 +60,7 @@ pub(crate) fn misuse() {
 #[inline]
 pub(crate) unsafe fn kernel_kfree_nolock(object: *mut u8, field: *mut u8) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_shim_kernel_nolock(field.cast(), object.cast()) };
+    unsafe { bindings::kfree_call_rcu_nolock(field.cast(), object.cast()) };
 }
 
 /// The address of `rcu_ptr_kvfree()`, for a breakpoint that certainly fires.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Per-CPU data, and the CPUs that there may be. */
-#include <linux/cpumask.h>
+/* Per-CPU data. */
 #include <linux/jump_label.h>
 #include <linux/percpu.h>
 #ifdef CONFIG_ARM64
@@ -18,11 +17,6 @@ enum rcu_ptr_cpucap {
 void *rcu_ptr_shim_per_cpu(void __percpu *base, int cpu)
 {
 	return per_cpu_ptr(base, cpu);
-}
-
-int rcu_ptr_shim_next_possible_cpu(int cpu)
-{
-	return cpumask_next(cpu, cpu_possible_mask);
 }
 
 /* Engine lockless, current_block.rs. */

@@ -6,6 +6,7 @@
 use super::{
     generated as sys,
     preempt::OnCpu,
+    smp,
     this_cpu::{self, ThisCpuPtr},
 };
 use kernel::{bindings, prelude::*};
@@ -26,14 +27,10 @@ unsafe impl<T: Send> Send for PerCpu<T> {}
 
 /// The possible CPUs, in order.
 pub(crate) fn possible_cpus() -> impl Iterator<Item = i32> {
-    // SAFETY: No requirements; -1 is where a walk begins.
-    let first = unsafe { sys::rcu_ptr_shim_next_possible_cpu(-1) };
-    let end = kernel::cpu::nr_cpu_ids() as i32;
-    core::iter::successors(Some(first), |&cpu| {
-        // SAFETY: No requirements.
-        Some(unsafe { sys::rcu_ptr_shim_next_possible_cpu(cpu) })
+    (0..smp::nr_ids()).filter(|&cpu| {
+        // SAFETY: The mask is static.
+        unsafe { bindings::cpumask_test_cpu(cpu, &raw mut bindings::__cpu_possible_mask) }
     })
-    .take_while(move |&cpu| cpu < end)
 }
 
 impl<T> PerCpu<T> {
