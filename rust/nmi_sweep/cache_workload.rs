@@ -143,10 +143,7 @@ fn create_invalid() {
             align: 3,
             ..Args::default()
         },
-        Args {
-            sheaf_capacity: 1000,
-            ..Args::default()
-        },
+        sheaves(1000, 4),
         at(4),
         at(SIZE as u32),
     ];
@@ -186,11 +183,9 @@ pub(crate) fn misuse() -> Result {
     let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
     free_rcu_twice(&cache)?;
     free_twice(&cache)?;
-    let held: [_; 4] = array::from_fn(|_| cache.alloc(false));
-    for object in held.into_iter().flatten() {
-        // SAFETY: An object of this cache, owned by the caller.
-        unsafe { cache.free_rcu(object) };
-    }
+    let held = cache.alloc_many(4)?;
+    // SAFETY: Objects of this cache, owned by the caller.
+    unsafe { cache.free_rcu_all(&held) };
     Ok(())
 }
 

@@ -217,8 +217,3 @@ impl Part {
         *self == if lockless { RFC_PART } else { LOCKLESS_PART }
     }
 }
-
-/// Whether a source line belongs to the core.
-pub(crate) fn is_core(source: &str) -> bool {
-    source.starts_with("rust/rcu_ptr/")
-}

@@ -26,10 +26,8 @@ struct srcu_struct *rcu_ptr_shim_srcu_new(int kind)
 	srcu = kzalloc(sizeof(*srcu), GFP_KERNEL);
 	if (!srcu)
 		return NULL;
-	if (kind == RCU_PTR_SRCU_FAST)
-		err = init_srcu_struct_fast(srcu);
-	else
-		err = init_srcu_struct(srcu);
+	err = kind == RCU_PTR_SRCU_FAST ? init_srcu_struct_fast(srcu) :
+					  init_srcu_struct(srcu);
 	if (err) {
 		kfree(srcu);
 		return NULL;
@@ -53,9 +51,7 @@ unsigned long rcu_ptr_shim_srcu_lock(int kind, struct srcu_struct *srcu)
 	case RCU_PTR_SRCU_NMISAFE:
 		return srcu_read_lock_nmisafe(srcu);
 	case RCU_PTR_SRCU_TASKS_TRACE:
-#ifdef CONFIG_TASKS_TRACE_RCU
 		rcu_read_lock_trace();
-#endif
 		return 0;
 	default:
 		return srcu_read_lock(srcu);
@@ -73,9 +69,7 @@ void rcu_ptr_shim_srcu_unlock(int kind, struct srcu_struct *srcu,
 		srcu_read_unlock_nmisafe(srcu, token);
 		break;
 	case RCU_PTR_SRCU_TASKS_TRACE:
-#ifdef CONFIG_TASKS_TRACE_RCU
 		rcu_read_unlock_trace();
-#endif
 		break;
 	default:
 		srcu_read_unlock(srcu, token);

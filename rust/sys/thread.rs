@@ -28,29 +28,6 @@ struct Job<'a> {
     began: Atomic<i32>,
 }
 
-/// Creates a thread, which is not started yet, with the name of this module and a number.
-///
-/// # Safety
-///
-/// `data` is a valid argument of `entry`.
-unsafe fn create(
-    entry: unsafe extern "C" fn(*mut c_void) -> c_int,
-    data: *mut c_void,
-    number: i32,
-) -> Result<*mut bindings::task_struct> {
-    // SAFETY: By the safety requirements of this function; the format takes what follows.
-    from_err_ptr(unsafe {
-        bindings::kthread_create_on_node(
-            Some(entry),
-            data,
-            -1,
-            c"%s/%d".as_char_ptr(),
-            crate::__LOG_PREFIX.as_ptr(),
-            number,
-        )
-    })
-}
-
 /// Runs `body(cpu)` in a thread bound to each of `cpus`, and `meanwhile` in this task. Returns when
 /// all have returned. KUnit assertions don't work in these threads: they count failures, the case
 /// checks the counts.
@@ -93,8 +70,18 @@ fn run<R>(
     }
     let mut tasks = KVec::with_capacity(jobs.len(), GFP_KERNEL)?;
     for job in jobs.iter() {
-        // SAFETY: `entry` gets a job that lives until the thread is stopped below.
-        let task = unsafe { create(entry, ptr::from_ref(job).cast_mut().cast(), job.number) };
+        // SAFETY: `entry` gets a job that lives until the thread is stopped below; the format takes
+        // the name of this module and the number.
+        let task = from_err_ptr(unsafe {
+            bindings::kthread_create_on_node(
+                Some(entry),
+                ptr::from_ref(job).cast_mut().cast(),
+                -1,
+                c"%s/%d".as_char_ptr(),
+                crate::__LOG_PREFIX.as_ptr(),
+                job.number,
+            )
+        });
         let Ok(task) = task else { break };
         if bound {
             // SAFETY: Just made, not started yet.
@@ -204,12 +191,6 @@ pub(crate) fn sleep_us(usecs: u32) {
             bindings::TASK_UNINTERRUPTIBLE,
         )
     };
-}
-
-/// Whether a signal is pending for this task.
-pub(crate) fn is_interrupted() -> bool {
-    // SAFETY: The current task is live.
-    unsafe { bindings::signal_pending(bindings::get_current()) != 0 }
 }
 
 /// Makes this task a FIFO task, so that ordinary tasks and kworkers do not preempt it

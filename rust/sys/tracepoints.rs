@@ -9,7 +9,6 @@ use super::{
 };
 use ::core::ptr;
 use kernel::{
-    bindings,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
@@ -33,19 +32,6 @@ type Body<'a> = dyn Fn(&Site) + Sync + 'a;
 
 static BODY: StaticRef<&Body<'_>> = StaticRef::new();
 
-/// Tracepoints of `rcu_ptr.ko`, which [`Tracepoint::for_each()`] does not visit.
-fn ours() -> [*mut bindings::tracepoint; 7] {
-    [
-        &raw mut sys::__tracepoint_rcu_ptr_queue,
-        &raw mut sys::__tracepoint_rcu_ptr_invoke,
-        &raw mut sys::__tracepoint_rcu_ptr_defer,
-        &raw mut sys::__tracepoint_rcu_ptr_refill,
-        &raw mut sys::__tracepoint_rcu_ptr_shrink,
-        &raw mut sys::__tracepoint_rcu_ptr_batch_start,
-        &raw mut sys::__tracepoint_rcu_ptr_batch_end,
-    ]
-}
-
 /// Calls `visit` for all tracepoints that are `wanted`.
 fn walk(wanted: &dyn Fn(&str) -> bool, mut visit: impl FnMut(Tracepoint)) {
     let mut each = |name: &CStr, tracepoint| {
@@ -54,7 +40,16 @@ fn walk(wanted: &dyn Fn(&str) -> bool, mut visit: impl FnMut(Tracepoint)) {
         }
     };
     Tracepoint::for_each(&mut each);
-    for raw in ours() {
+    // Those of `rcu_ptr.ko` are not visited.
+    for raw in [
+        &raw mut sys::__tracepoint_rcu_ptr_queue,
+        &raw mut sys::__tracepoint_rcu_ptr_invoke,
+        &raw mut sys::__tracepoint_rcu_ptr_defer,
+        &raw mut sys::__tracepoint_rcu_ptr_refill,
+        &raw mut sys::__tracepoint_rcu_ptr_shrink,
+        &raw mut sys::__tracepoint_rcu_ptr_batch_start,
+        &raw mut sys::__tracepoint_rcu_ptr_batch_end,
+    ] {
         // SAFETY: This module depends on `rcu_ptr.ko`.
         if let Some(tracepoint) = unsafe { Tracepoint::new(raw) } {
             each(tracepoint.name(), tracepoint);

@@ -4,7 +4,7 @@
 //! Kernel threads see no file system, but module init does. Both may sleep.
 
 use ::core::{ptr, slice};
-use kernel::{bindings, fmt, prelude::*, str::CString};
+use kernel::{bindings, error::to_result, fmt, prelude::*, str::CString};
 
 /// Runs `/bin/sh -c command` and waits for it.
 ///
@@ -33,13 +33,8 @@ pub(crate) fn sh(command: &CStr) -> Result {
             bindings::UMH_WAIT_PROC as c_int,
         )
     };
-    if ret < 0 {
-        return Err(Error::from_errno(ret));
-    }
-    if ret != 0 {
-        return Err(EIO);
-    }
-    Ok(())
+    to_result(ret)?;
+    (ret == 0).then_some(()).ok_or(EIO)
 }
 
 /// As [`sh()`], for a command that is formatted.

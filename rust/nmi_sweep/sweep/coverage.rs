@@ -6,7 +6,7 @@ use super::{InsnState, Sweep};
 use crate::{
     code::{Flags, Function},
     sys::text,
-    wanted::{self, Part, Wanted, PARTS},
+    wanted::{self, Wanted, PARTS},
 };
 use kernel::prelude::*;
 
@@ -103,11 +103,6 @@ impl Sweep {
         self.coverage_of(|_| true)
     }
 
-    /// The coverage of a part of the source.
-    pub(crate) fn coverage_of_part(&self, part: &Part) -> Coverage {
-        self.coverage_of(|insn| part.has(self.code.source(insn)))
-    }
-
     fn coverage_of(&self, is_in: impl Fn(usize) -> bool) -> Coverage {
         let mut coverage = Coverage::default();
         for (number, function) in self.functions() {
@@ -150,7 +145,7 @@ impl Sweep {
         function: &Function,
     ) {
         // Inlined code counts with the part of the source that it comes from.
-        let is_own = |insn: usize| wanted::is_core(self.code.source(insn));
+        let is_own = |insn: usize| self.code.source(insn).starts_with("rust/rcu_ptr/");
         let is_left = |&insn: &usize| {
             let miss_reason = self.miss_reason(number, insn).filter(|_| is_own(insn));
             // Stepping gets to instructions where the kernel allows no breakpoint.
@@ -287,7 +282,7 @@ pub(crate) fn judge(sweep: &Sweep, lockless: bool) -> bool {
         if part.is_of_other_engine(lockless) {
             continue;
         }
-        let coverage = sweep.coverage_of_part(part);
+        let coverage = sweep.coverage_of(|insn| part.has(sweep.code.source(insn)));
         let wanted = part.shares[usize::from(!is_whole)];
         let share = coverage.hit * 1000 / coverage.reachable().max(1);
         pr_info!(
