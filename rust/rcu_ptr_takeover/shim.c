@@ -126,60 +126,51 @@ bool rcu_ptr_takeover_shim_can_jump(void)
 
 static bool rcu_ptr_takeover_jumps;
 
-notrace void rcu_ptr_takeover_shim_kvfree(struct kvfree_rcu_head *head,
-					  void *ptr)
+notrace void rcu_ptr_takeover_shim_original(struct kvfree_rcu_head *head,
+					    void *ptr, bool nolock)
 {
 #ifdef RCU_PTR_TAKEOVER_JUMP
 	if (rcu_ptr_takeover_jumps) {
-		rcu_ptr_takeover_kvfree_behind(head, ptr);
+		if (nolock)
+			rcu_ptr_takeover_nolock_behind(head, ptr);
+		else
+			rcu_ptr_takeover_kvfree_behind(head, ptr);
 		return;
 	}
 #endif
-	kvfree_call_rcu(head, ptr);
-	barrier();
-}
-
-notrace void rcu_ptr_takeover_shim_nolock(struct kvfree_rcu_head *head,
-					  void *ptr)
-{
-#ifdef RCU_PTR_TAKEOVER_JUMP
-	if (rcu_ptr_takeover_jumps) {
-		rcu_ptr_takeover_nolock_behind(head, ptr);
-		return;
-	}
-#endif
-	kfree_call_rcu_nolock(head, ptr);
+	if (nolock)
+		kfree_call_rcu_nolock(head, ptr);
+	else
+		kvfree_call_rcu(head, ptr);
 	barrier();
 }
 
 /* The replacements, which decide with preemption disabled. */
 
-static notrace void rcu_ptr_takeover_kvfree(struct kvfree_rcu_head *head,
-					    void *ptr)
+static __always_inline void rcu_ptr_takeover_call(struct kvfree_rcu_head *head,
+						  void *ptr, bool nolock,
+						  unsigned long caller)
 {
-	unsigned long caller = _RET_IP_;
 	int how;
 
 	preempt_disable_notrace();
-	how = rcu_ptr_takeover_rs_kvfree(head, ptr, caller, in_nmi());
+	how = rcu_ptr_takeover_rs_call(head, ptr, caller, nolock, in_nmi());
 	preempt_enable_notrace();
 	this_cpu_inc(rcu_ptr_takeover_counts.of[how]);
 	if (how >= RCU_PTR_TAKEOVER_WHILE_DESTROYING)
-		rcu_ptr_takeover_rs_kvfree_rest(head, ptr, caller);
+		rcu_ptr_takeover_rs_rest(head, ptr, caller, nolock);
+}
+
+static notrace void rcu_ptr_takeover_kvfree(struct kvfree_rcu_head *head,
+					    void *ptr)
+{
+	rcu_ptr_takeover_call(head, ptr, false, _RET_IP_);
 }
 
 static notrace void rcu_ptr_takeover_nolock(struct kvfree_rcu_head *head,
 					    void *ptr)
 {
-	unsigned long caller = _RET_IP_;
-	int how;
-
-	preempt_disable_notrace();
-	how = rcu_ptr_takeover_rs_nolock(head, ptr, caller, in_nmi());
-	preempt_enable_notrace();
-	this_cpu_inc(rcu_ptr_takeover_counts.of[how]);
-	if (how >= RCU_PTR_TAKEOVER_WHILE_DESTROYING)
-		rcu_ptr_takeover_rs_nolock_rest(head, ptr);
+	rcu_ptr_takeover_call(head, ptr, true, _RET_IP_);
 }
 
 static notrace void rcu_ptr_takeover_destroy(struct kmem_cache *cache)
@@ -266,11 +257,8 @@ int rcu_ptr_takeover_shim_unregister(unsigned int function)
 	return -EOPNOTSUPP;
 }
 
-void rcu_ptr_takeover_shim_kvfree(struct kvfree_rcu_head *head, void *ptr)
-{
-}
-
-void rcu_ptr_takeover_shim_nolock(struct kvfree_rcu_head *head, void *ptr)
+void rcu_ptr_takeover_shim_original(struct kvfree_rcu_head *head, void *ptr,
+				    bool nolock)
 {
 }
 

@@ -51,13 +51,10 @@ void rcu_ptr_rs_switch(void *context, struct task_struct *prev,
 		       unsigned long ip);
 
 /* exports.rs of rust/rcu_ptr_takeover, and what C calls of its own assembly. */
-int rcu_ptr_takeover_rs_kvfree(struct kvfree_rcu_head *head, void *ptr,
-			       unsigned long caller, bool nmi);
-int rcu_ptr_takeover_rs_nolock(struct kvfree_rcu_head *head, void *ptr,
-			       unsigned long caller, bool nmi);
-void rcu_ptr_takeover_rs_kvfree_rest(struct kvfree_rcu_head *head, void *ptr,
-				     unsigned long caller);
-void rcu_ptr_takeover_rs_nolock_rest(struct kvfree_rcu_head *head, void *ptr);
+int rcu_ptr_takeover_rs_call(struct kvfree_rcu_head *head, void *ptr,
+			     unsigned long caller, bool nolock, bool nmi);
+void rcu_ptr_takeover_rs_rest(struct kvfree_rcu_head *head, void *ptr,
+			      unsigned long caller, bool nolock);
 void rcu_ptr_takeover_rs_destroy(struct kmem_cache *cache);
 void rcu_ptr_takeover_rs_module_gone(void);
 void rcu_ptr_takeover_kvfree_behind(struct kvfree_rcu_head *head, void *ptr);
