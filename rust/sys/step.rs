@@ -79,26 +79,30 @@ impl Drop for Steps<'_> {
     }
 }
 
-/// Sets the trap flag: steps start with the next instruction. Inline, as the return from a C shim
-/// would be stepped as well.
+/// Sets the trap flag of x86: steps start with the next instruction. Inline, as the return from a C
+/// shim would be stepped as well.
 ///
 /// # Context
 ///
 /// Interrupts off, with a [`StepNotifier`] registered and [`Steps`] alive.
-#[cfg(CONFIG_X86_64)]
 #[inline(always)]
 pub(crate) fn start() {
     // SAFETY: Sets the trap flag, and the notifier handles the exceptions. The kernel has no red
     // zone, so data below the stack pointer is not used.
-    unsafe { ::core::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
+    #[cfg(CONFIG_X86_64)]
+    unsafe {
+        ::core::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq")
+    };
 }
 
 /// Clears the trap flag.
-#[cfg(CONFIG_X86_64)]
 #[inline(always)]
 pub(crate) fn stop() {
     // SAFETY: Clears the trap flag.
-    unsafe { ::core::arch::asm!("pushfq", "and qword ptr [rsp], ~0x100", "popfq") };
+    #[cfg(CONFIG_X86_64)]
+    unsafe {
+        ::core::arch::asm!("pushfq", "and qword ptr [rsp], ~0x100", "popfq")
+    };
 }
 
 /// Called by step.c at a single step, where notifiers run under RCU. Returns whether to go on.
@@ -123,15 +127,9 @@ pub(crate) struct Step {
 impl Step {
     /// Prints it with its number on the path of the function `free`.
     pub(crate) fn print(&self, free: &CStr, number: usize) {
+        let (free, bytes) = (free.as_char_ptr(), self.bytes.as_ptr());
         // SAFETY: The shim prints its arguments, 15 bytes among them.
-        unsafe {
-            sys::rcu_ptr_shim_print_step(
-                free.as_char_ptr(),
-                number as c_uint,
-                self.ip as c_ulong,
-                self.bytes.as_ptr(),
-            )
-        };
+        unsafe { sys::rcu_ptr_shim_print_step(free, number as c_uint, self.ip, bytes) };
     }
 }
 
