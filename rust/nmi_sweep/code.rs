@@ -31,12 +31,8 @@ impl Flags {
 
     fn parse(text: &str) -> Self {
         let bit = |letter| Self::LETTERS.iter().position(|l| l == letter);
-        Self(
-            text.as_bytes()
-                .iter()
-                .filter_map(bit)
-                .fold(0, |flags, i| flags | 1 << i),
-        )
+        let bits = text.as_bytes().iter().filter_map(bit);
+        Self(bits.fold(0, |flags, i| flags | 1 << i))
     }
 
     /// Whether `flag` is one of them.
@@ -95,18 +91,15 @@ impl Code {
             lockless: None,
         };
         let bytes = code.file.bytes();
-        let mut at = 0;
         let mut section = "";
         let mut start = 0;
-        while at < bytes.len() {
-            let len = bytes[at..].iter().position(|&b| b == b'\n');
-            let end = at + len.unwrap_or(bytes.len() - at);
-            let line = core::str::from_utf8(&bytes[at..end]).map_err(|_| EINVAL)?;
+        let lines = bytes.split(|&byte| byte == b'\n');
+        for line in lines.filter(|line| !line.is_empty()) {
+            let line = core::str::from_utf8(line).map_err(|_| EINVAL)?;
             let in_file = |word: &str| {
                 let start = word.as_ptr().addr() - bytes.as_ptr().addr();
                 start..start + word.len()
             };
-            at = end + 1;
             let mut words = line.split(' ');
             let mut word = || words.next().ok_or(EINVAL);
             let (sect, offset, _, name, flags) = (word()?, word()?, word()?, word()?, word()?);
@@ -200,10 +193,8 @@ impl Code {
     pub(crate) fn at(&self, address: usize) -> Option<usize> {
         self.sections.iter().find_map(|section| {
             let insns = self.insns.get(section.clone())?;
-            insns
-                .binary_search(&address)
-                .ok()
-                .map(|i| section.start + i)
+            let i = insns.binary_search(&address).ok()?;
+            Some(section.start + i)
         })
     }
 

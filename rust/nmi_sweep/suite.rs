@@ -163,14 +163,8 @@ fn sweep_for(
     users: Users,
     select: impl Fn(&str) -> bool,
 ) -> Result<Option<Coverage>> {
-    let cache = match users {
-        Users::Idle => None,
-        _ => Some(SheafCache::new(
-            c"rcu_ptr_sweep",
-            SIZE,
-            cache_workload::small(),
-        )?),
-    };
+    let new_cache = || SheafCache::new(c"rcu_ptr_sweep", SIZE, cache_workload::small());
+    let cache = (users != Users::Idle).then(new_cache).transpose()?;
     if let Some(cache) = &cache {
         cache.prefill(50)?;
     }
@@ -207,15 +201,12 @@ fn sweep_for(
                 workload.run(pool)
             };
             let nmi = || table.iter().for_each(|table| table.exercise(Alloc::Nolock));
+            let is_good = |table: &Table<'_>| table.violations() == Violations::default();
             let stage = Stage {
                 name: &workload,
                 run: &run,
                 nmi: &nmi,
-                check: &|| {
-                    table
-                        .iter()
-                        .all(|table| table.violations() == Violations::default())
-                },
+                check: &|| table.iter().all(is_good),
                 tries: workload.tries(),
                 end: since + share,
             };
@@ -406,11 +397,8 @@ mod tests {
 
     #[test]
     fn caches_in_rare_events() -> Result {
-        sweep_if(
-            sweeps_all_workloads(),
-            &[Workload::Hotplug],
-            Users::Everywhere,
-        )
+        let is_time = sweeps_all_workloads();
+        sweep_if(is_time, &[Workload::Hotplug], Users::Everywhere)
     }
 
     #[test]

@@ -238,10 +238,8 @@ impl Sweep {
         let breakpoints = breakpoints(insns, &self.code, &mut self.states, |i| &hooks[i])?;
         let wanted = breakpoints.iter().flatten().count();
         let word = core_test::words(cpu::this()).next().filter(|_| watch);
-        let watchpoint = match word {
-            Some(word) => Some(Breakpoint::new(Kind::Write4, word, &watcher)?),
-            None => None,
-        };
+        let watchpoint = word.map(|word| Breakpoint::new(Kind::Write4, word, &watcher));
+        let watchpoint = watchpoint.transpose()?;
         thread::still_alive();
         add_elapsed(&mut self.times.breakpoints, &mut start);
         let mut ran = Ok(());

@@ -289,10 +289,7 @@ impl Sweep {
     /// breakpoints are needed. Ends after [`MAX_IDLE_RUNS`] runs without a new hit.
     pub(super) fn run_by_counter(&mut self, stage: &Stage<'_>, marks: &InsnMarks) -> Result<usize> {
         let mut idle = 0;
-        while idle < MAX_IDLE_RUNS {
-            if thread::now() > stage.end {
-                break;
-            }
+        while idle < MAX_IDLE_RUNS && thread::now() <= stage.end {
             let before = marks.hits.load(Relaxed);
             self.walk(&[], stage, marks, stage.tries)?;
             idle = if marks.hits.load(Relaxed) == before {
