@@ -16,8 +16,7 @@
 //!  suite.rs           the suite
 //! ```
 
-// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
-// rest.
+// The files of rust/sys that this module uses (docs/reading.md). `shared`: others use the rest.
 #[path = "../sys"]
 #[expect(dead_code, reason = "shared")]
 mod sys {

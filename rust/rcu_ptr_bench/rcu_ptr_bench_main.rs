@@ -5,8 +5,7 @@
 //! describes each `test=`; qemu/bench.py generates tables. Functions are called in tasks that may
 //! sleep, unless they say otherwise.
 
-// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
-// rest.
+// The files of rust/sys that this module uses (docs/reading.md). `shared`: others use the rest.
 #[path = "../sys"]
 mod sys {
     #[expect(dead_code, reason = "shared")]

@@ -25,8 +25,7 @@
 //!  demo.rs     the demonstration of `make run`
 //! ```
 
-// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
-// rest.
+// The files of rust/sys that this module uses (docs/reading.md). `shared`: others use the rest.
 #[path = "../sys"]
 #[expect(
     clippy::duplicate_mod,

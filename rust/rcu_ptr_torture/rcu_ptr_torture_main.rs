@@ -15,8 +15,7 @@
 //!  threads.rs  threads, timers, NMIs, CPU hotplug, barriers, short-lived caches, stuck objects
 //! ```
 
-// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
-// rest.
+// The files of rust/sys that this module uses (docs/reading.md). `shared`: others use the rest.
 #[path = "../sys"]
 #[expect(dead_code, reason = "shared")]
 mod sys {

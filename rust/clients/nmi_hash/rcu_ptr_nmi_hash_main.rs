@@ -15,8 +15,7 @@
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
-// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
-// rest.
+// The files of rust/sys that this module uses (docs/reading.md). `shared`: others use the rest.
 #[path = "../../sys"]
 #[expect(dead_code, unused_imports, reason = "shared")]
 mod sys {
