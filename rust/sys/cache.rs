@@ -11,7 +11,12 @@ use ::core::{
     ops::Deref,
     ptr::{self, NonNull},
 };
-use kernel::{alloc::Flags, bindings, error::from_err_ptr, prelude::*};
+use kernel::{
+    alloc::Flags,
+    bindings,
+    error::{from_err_ptr, to_result},
+    prelude::*,
+};
 
 /// GFP flags that apply to one allocation only: accounting, reserves, zeroing.
 pub(crate) const GFP_SPECIAL: u32 = bindings::GFP_KERNEL_ACCOUNT
@@ -204,9 +209,7 @@ impl SheafCache {
     /// `rcu_ptr_cache_prefill()` with any flags.
     pub(crate) fn prefill_with(&self, objects: usize, gfp: u32) -> Result {
         // SAFETY: By the type invariants.
-        kernel::error::to_result(unsafe {
-            sys::rcu_ptr_cache_prefill(self.0.as_ptr(), objects as c_uint, gfp)
-        })
+        to_result(unsafe { sys::rcu_ptr_cache_prefill(self.0.as_ptr(), objects as c_uint, gfp) })
     }
 
     /// Objects in rcu sheaves, and sheaves and objects that wait for a grace period.
@@ -228,7 +231,7 @@ impl SheafCache {
     /// `rcu_ptr_cache_set_limits()`.
     pub(crate) fn set_limits(&self, limits: &Limits) -> Result {
         // SAFETY: By the type invariants; `limits` is valid for the call.
-        kernel::error::to_result(unsafe { sys::rcu_ptr_cache_set_limits(self.0.as_ptr(), limits) })
+        to_result(unsafe { sys::rcu_ptr_cache_set_limits(self.0.as_ptr(), limits) })
     }
 
     /// `rcu_ptr_cache_get_limits()`.

@@ -93,7 +93,7 @@ pub(crate) fn warn(what: Misuse, object: *mut u8, field: *mut u8, caller: usize)
         Misuse::NoFunc => sys::rcu_ptr_shim_warn_no_func,
     };
     // SAFETY: The shims only print their arguments.
-    unsafe { warn(object.cast(), field.cast(), caller as c_ulong) };
+    unsafe { warn(object.cast(), field.cast(), caller) };
 }
 
 /// Warns that the grace period of a batch has not ended when it is to be freed: an internal error.
@@ -108,9 +108,7 @@ pub(crate) fn warn_early(batch: *const u8) {
 #[cold]
 pub(crate) fn warn_freed_twice(name: &CStr, object: usize, caller: usize) {
     // SAFETY: The shim only prints its arguments.
-    unsafe {
-        sys::rcu_ptr_shim_warn_freed_twice(name.as_char_ptr(), object as c_ulong, caller as c_ulong)
-    };
+    unsafe { sys::rcu_ptr_shim_warn_freed_twice(name.as_char_ptr(), object, caller) };
 }
 
 /// Warns that more contexts are nested in functions of cache `name` than a cursor supports.
@@ -125,16 +123,14 @@ pub(crate) fn warn_nested(name: &CStr) {
 #[cold]
 pub(crate) fn warn_endless(objects: usize) {
     // SAFETY: The shim only prints its argument.
-    unsafe { sys::rcu_ptr_shim_warn_endless(objects as c_ulong) };
+    unsafe { sys::rcu_ptr_shim_warn_endless(objects) };
 }
 
 /// Warns that a cache is destroyed with `objects` objects allocated; negative: freed too often.
 #[cold]
 pub(crate) fn warn_held(name: &CStr, objects: i64, caller: usize) {
     // SAFETY: The shim only prints its arguments.
-    unsafe {
-        sys::rcu_ptr_shim_warn_held(name.as_char_ptr(), objects as c_long, caller as c_ulong)
-    };
+    unsafe { sys::rcu_ptr_shim_warn_held(name.as_char_ptr(), objects as c_long, caller) };
 }
 
 /// Warns once of `__GFP_ZERO` for a cache with a constructor.

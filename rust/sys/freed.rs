@@ -177,15 +177,7 @@ pub(crate) unsafe extern "C" fn destructed(object: *mut c_void) {
 /// Logs a failure; the first one with a backtrace.
 #[cold]
 pub(crate) fn failed(what: &CStr, object: usize, [source, call, context]: [&CStr; 3], age: u64) {
+    let [what, source, call, context] = [what, source, call, context].map(CStr::as_char_ptr);
     // SAFETY: All are strings; the shim only prints.
-    unsafe {
-        sys::rcu_ptr_torture_failed(
-            what.as_char_ptr(),
-            object as c_ulong,
-            source.as_char_ptr(),
-            call.as_char_ptr(),
-            context.as_char_ptr(),
-            age,
-        )
-    };
+    unsafe { sys::rcu_ptr_torture_failed(what, object, source, call, context, age) };
 }

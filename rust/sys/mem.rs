@@ -89,16 +89,10 @@ impl VmallocArea {
     /// The area of this machine.
     pub(crate) fn get() -> Self {
         // SAFETY: No requirements.
-        let (start, end) = unsafe {
-            (
-                sys::rcu_ptr_shim_vmalloc_start() as usize,
-                sys::rcu_ptr_shim_vmalloc_end() as usize,
-            )
-        };
-        Self {
-            start,
-            bytes: end - start,
-        }
+        let start = unsafe { sys::rcu_ptr_shim_vmalloc_start() };
+        // SAFETY: As above.
+        let bytes = unsafe { sys::rcu_ptr_shim_vmalloc_end() } - start;
+        Self { start, bytes }
     }
 
     /// All addresses: every object counts as one of the area.

@@ -40,16 +40,10 @@ impl<T> PerCpu<T> {
     ///
     /// `ENOMEM`, or what `init` failed with.
     pub(crate) fn new<I: PinInit<T, Error>>(mut init: impl FnMut(i32) -> I) -> Result<Self> {
+        let (size, align) = (size_of::<T>(), align_of::<T>());
         // SAFETY: Size and alignment are those of a type; alignment is below a page.
-        let base: *mut T = unsafe {
-            bindings::pcpu_alloc_noprof(
-                size_of::<T>(),
-                align_of::<T>(),
-                false,
-                bindings::GFP_KERNEL,
-            )
-        }
-        .cast();
+        let base = unsafe { bindings::pcpu_alloc_noprof(size, align, false, bindings::GFP_KERNEL) };
+        let base: *mut T = base.cast();
         if base.is_null() {
             return Err(ENOMEM);
         }

@@ -7,13 +7,9 @@ use kernel::{bindings, error::to_result, fmt, prelude::*};
 
 /// Prints without the prefix of the module, as KUnit does.
 pub(crate) fn print(level: &'static CStr, args: fmt::Arguments<'_>) {
+    let args = ::core::ptr::from_ref(&args).cast::<c_void>();
     // SAFETY: `%pA` takes the address of such arguments; the format ends with a NUL.
-    unsafe {
-        bindings::_printk(
-            level.as_char_ptr(),
-            ::core::ptr::from_ref(&args).cast::<c_void>(),
-        )
-    };
+    unsafe { bindings::_printk(level.as_char_ptr(), args) };
 }
 
 /// Calls `rcu_ptr_rs_case()` with `case` in a thread of its own, and `slow` if that takes longer

@@ -109,15 +109,9 @@ impl SlabCache {
     ///
     /// Interrupts enabled, otherwise as `gfp` says.
     pub(crate) fn alloc_bulk(&self, gfp: u32, out: &mut [*mut u8]) -> bool {
+        let (count, out) = (out.len(), out.as_mut_ptr().cast());
         // SAFETY: By the type invariants; `out` has room for that many.
-        unsafe {
-            bindings::kmem_cache_alloc_bulk_noprof(
-                self.raw.as_ptr(),
-                gfp,
-                out.len(),
-                out.as_mut_ptr().cast(),
-            )
-        }
+        unsafe { bindings::kmem_cache_alloc_bulk_noprof(self.raw.as_ptr(), gfp, count, out) }
     }
 
     /// Frees objects of this cache (`kmem_cache_free_bulk()`).
@@ -130,14 +124,9 @@ impl SlabCache {
     ///
     /// Each is a live object of this cache that is no longer in use.
     pub(crate) unsafe fn free_bulk(&self, objects: &mut [*mut u8]) {
+        let (count, objects) = (objects.len(), objects.as_mut_ptr().cast());
         // SAFETY: By the safety requirements of this function and the type invariants.
-        unsafe {
-            bindings::kmem_cache_free_bulk(
-                self.raw.as_ptr(),
-                objects.len(),
-                objects.as_mut_ptr().cast(),
-            )
-        };
+        unsafe { bindings::kmem_cache_free_bulk(self.raw.as_ptr(), count, objects) };
     }
 }
 
@@ -207,15 +196,10 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>) {
 ///
 /// Each is the start of a live object that is no longer in use.
 pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
+    let (count, objects) = (objects.len(), objects.as_mut_ptr().cast());
     // SAFETY: By the safety requirements of this function; without a cache the slab finds that of
     // each object.
-    unsafe {
-        bindings::kmem_cache_free_bulk(
-            core::ptr::null_mut(),
-            objects.len(),
-            objects.as_mut_ptr().cast(),
-        )
-    };
+    unsafe { bindings::kmem_cache_free_bulk(core::ptr::null_mut(), count, objects) };
 }
 
 /// The largest size that [`kmalloc_nolock()`] supports.

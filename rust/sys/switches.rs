@@ -63,10 +63,8 @@ impl Switch<'_> {
             return 0;
         };
         // Skips the frames of the probe and of the tracepoint.
-        let own = seen
-            .iter()
-            .position(|&ip| ip == self.ip)
-            .map_or(0, |at| at + 1);
+        let at = seen.iter().position(|&ip| ip == self.ip);
+        let own = at.map_or(0, |at| at + 1);
         seen.copy_within(own.., 0);
         n - own
     }

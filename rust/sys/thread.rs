@@ -183,14 +183,9 @@ pub(crate) fn sleep(msecs: u32) {
 
 /// Sleeps for `usecs` microseconds, by an hrtimer.
 pub(crate) fn sleep_us(usecs: u32) {
+    let usecs = usecs as c_ulong;
     // SAFETY: In process context.
-    unsafe {
-        bindings::usleep_range_state(
-            usecs as c_ulong,
-            usecs as c_ulong,
-            bindings::TASK_UNINTERRUPTIBLE,
-        )
-    };
+    unsafe { bindings::usleep_range_state(usecs, usecs, bindings::TASK_UNINTERRUPTIBLE) };
 }
 
 /// Makes this task a FIFO task, so that ordinary tasks and kworkers do not preempt it

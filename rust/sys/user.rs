@@ -12,22 +12,14 @@ use kernel::{bindings, error::to_result, fmt, prelude::*, str::CString};
 ///
 /// `EIO` if the command failed; the error of the kernel if it could not be run.
 pub(crate) fn sh(command: &CStr) -> Result {
-    let mut argv = [
-        c"/bin/sh".as_char_ptr().cast_mut(),
-        c"-c".as_char_ptr().cast_mut(),
-        command.as_char_ptr().cast_mut(),
-        ptr::null_mut(),
-    ];
-    let mut envp = [
-        c"PATH=/bin:/sbin:/usr/bin:/usr/sbin"
-            .as_char_ptr()
-            .cast_mut(),
-        ptr::null_mut(),
-    ];
+    let path = c"PATH=/bin:/sbin:/usr/bin:/usr/sbin";
+    let words = [c"/bin/sh", c"-c", command, path];
+    let [sh, c, command, path] = words.map(|word| word.as_char_ptr().cast_mut());
+    let (mut argv, mut envp) = ([sh, c, command, ptr::null_mut()], [path, ptr::null_mut()]);
     // SAFETY: Both arrays end with a null pointer and live for the call, which waits.
     let ret = unsafe {
         bindings::call_usermodehelper(
-            argv[0],
+            sh,
             argv.as_mut_ptr(),
             envp.as_mut_ptr(),
             bindings::UMH_WAIT_PROC as c_int,
