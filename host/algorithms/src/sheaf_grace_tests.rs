@@ -14,107 +14,30 @@ use crate::{
 use proptest::prelude::*;
 use std::{cell::Cell, rc::Rc};
 
-/// A kind of reader. Contexts that write slots are like readers of RCU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Rcu,
-    Srcu,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Enter(Kind),
-    /// One of the readers inside.
-    Leave(usize),
-    Begin,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let kind = prop_oneof![Just(Kind::Rcu), Just(Kind::Srcu)];
-    let step = prop_oneof![
-        3 => kind.prop_map(Step::Enter),
-        3 => (0usize..8).prop_map(Step::Leave),
-        1 => Just(Step::Begin),
-    ];
-    prop::collection::vec(step, 1..80)
-}
-
-/// Whether the grace periods of `needs` are over for a batch that started with these `readers`,
-/// where grace periods of the domain wait for RCU or do not.
-fn is_over(
-    readers: &[(u32, Kind)],
-    needs: Needs,
-    waits_for_rcu: bool,
-    inside: &[(u32, Kind)],
-) -> bool {
-    let is_inside = |kind| readers.iter().any(|r| r.1 == kind && inside.contains(r));
-    let rcu_over = !is_inside(Kind::Rcu);
-    let srcu_over = !is_inside(Kind::Srcu) && (!waits_for_rcu || rcu_over);
-    (!needs.rcu || rcu_over) && (!needs.srcu || srcu_over)
-}
-
-/// Runs readers and batches with `needs`. Returns whether a batch was over while a reader that it
-/// has to wait for was inside, or was not over without one.
-fn is_wrong(steps: &[Step], needs: Needs, domain: Option<bool>) -> bool {
-    let waits_for_rcu = domain == Some(true);
-    let mut inside = vec![];
-    // The readers that were inside when each batch started.
-    let mut batches: Vec<Vec<(u32, Kind)>> = vec![];
-    for (n, step) in steps.iter().enumerate() {
-        match step {
-            Step::Enter(kind) => inside.push((n as u32, *kind)),
-            Step::Leave(which) if !inside.is_empty() => {
-                inside.remove(which % inside.len());
-            }
-            Step::Leave(_) => {}
-            Step::Begin => batches.push(inside.clone()),
-        }
-        for readers in &batches {
-            let has_reader = readers.iter().any(|reader| {
-                (reader.1 == Kind::Rcu || domain.is_some()) && inside.contains(reader)
-            });
-            if is_over(readers, needs, waits_for_rcu, &inside) == has_reader {
-                return true;
-            }
-        }
-    }
-    false
-}
-
-/// A reader of each kind, and a batch that starts while both are inside.
-fn one_of_each() -> [Vec<Step>; 2] {
-    let begin = |first, second| {
-        vec![
-            Step::Enter(first),
-            Step::Enter(second),
-            Step::Begin,
-            Step::Leave(0),
-            Step::Leave(0),
-        ]
-    };
-    [begin(Kind::Rcu, Kind::Srcu), begin(Kind::Srcu, Kind::Rcu)]
+/// Whether a batch with `needs` ends too early, or waits for nothing, in a cache without a domain or
+/// with one whose grace periods wait for RCU or do not: for each choice of the kinds of readers that
+/// were inside when it started and have not left.
+fn is_wrong(needs: Needs, domain: Option<bool>) -> bool {
+    let kinds = [(false, false), (false, true), (true, false), (true, true)];
+    kinds.into_iter().any(|(rcu, srcu)| {
+        let rcu_is_over = !rcu;
+        let srcu_is_over = !srcu && (domain != Some(true) || rcu_is_over);
+        let is_over = (!needs.rcu || rcu_is_over) && (!needs.srcu || srcu_is_over);
+        // Contexts that write slots are like readers of RCU.
+        let has_reader = rcu || srcu && domain.is_some();
+        is_over == has_reader
+    })
 }
 
 #[test]
-fn one_grace_period_left_out() {
-    for rcu in [false, true] {
-        // A plain domain needs both.
-        let needs = Needs { rcu, srcu: !rcu };
-        assert!(one_of_each()
-            .iter()
-            .any(|steps| is_wrong(steps, needs, Some(false))));
+fn batches_wait_for_all_readers() {
+    for (domain, callbacks) in [(None, 1), (Some(false), 2), (Some(true), 1)] {
+        assert!(!is_wrong(Needs::of(domain), domain));
+        assert_eq!(Needs::of(domain).callbacks(), callbacks);
     }
-    assert_eq!(Needs::of(Some(false)).callbacks(), 2);
-    assert_eq!(Needs::of(Some(true)).callbacks(), 1);
-    assert_eq!(Needs::of(None).callbacks(), 1);
-}
-
-proptest! {
-    #[test]
-    fn batches_wait_for_all_readers(steps in steps()) {
-        for domain in [None, Some(false), Some(true)] {
-            prop_assert!(!is_wrong(&steps, Needs::of(domain), domain));
-        }
+    // A plain domain needs both.
+    for rcu in [false, true] {
+        assert!(is_wrong(Needs { rcu, srcu: !rcu }, Some(false)));
     }
 }
 
@@ -204,28 +127,6 @@ fn nothing_to_wait_for() {
         counted[epochs.current()] += 1;
         assert!(epochs.is_drained(time, |epoch| counted[epoch] == 0));
         counted = [0; EPOCHS];
-    }
-}
-
-/// More barriers than epochs, all of which wait: they end one after the other.
-#[test]
-fn many_barriers() {
-    let epochs = Epochs::new();
-    let counted = [const { Cell::new(0u32) }; EPOCHS];
-    let is_drained = |time| epochs.is_drained(time, |epoch| counted[epoch].get() == 0);
-    let mut epochs_used = vec![];
-    for time in 1..=6 {
-        let epoch = epochs.current();
-        counted[epoch].set(counted[epoch].get() + 1);
-        epochs_used.push(epoch);
-        assert!(!is_drained(time));
-    }
-    for (time, epoch) in (1..=6).zip(epochs_used) {
-        counted[epoch].set(counted[epoch].get() - 1);
-        // Later ones may share an epoch with it.
-        if time == 6 {
-            assert!((1..=6).all(is_drained));
-        }
     }
 }
 
