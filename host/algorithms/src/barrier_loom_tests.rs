@@ -3,20 +3,18 @@
 //! Concurrent barriers of engine `rfc` under loom: each frees the objects that its thread queued
 //! before, whether it takes a turn of its own or shares one.
 
+use super::loom_tests::{model, spawn};
 use crate::{
     rfc::barrier::{barrier, RfcBarrier},
     sync::AtomicLink,
 };
-use loom::{
-    sync::{
-        atomic::{fence, AtomicBool, Ordering},
-        Arc, Mutex,
-    },
-    thread,
+use loom::sync::{
+    atomic::{fence, AtomicBool, Ordering},
+    Arc, Mutex,
 };
 
 /// An engine with one object per thread.
-struct Model {
+struct Engine {
     turns: AtomicLink,
     mutex: Mutex<()>,
     /// Accessed with relaxed ordering: only the barriers order them.
@@ -25,7 +23,7 @@ struct Model {
     no_mb: bool,
 }
 
-impl RfcBarrier for Model {
+impl RfcBarrier for Engine {
     type Cpu = ();
 
     fn turns(&self) -> &AtomicLink {
@@ -67,29 +65,24 @@ impl RfcBarrier for Model {
 }
 
 fn together(threads: usize, no_mb: bool) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
-    builder.check(move || {
-        let model = Arc::new(Model {
+    model(move || {
+        let engine = Arc::new(Engine {
             turns: AtomicLink::new(0),
             mutex: Mutex::new(()),
             queued: [(); 3].map(|()| AtomicBool::new(false)),
             freed: [(); 3].map(|()| AtomicBool::new(false)),
             no_mb,
         });
-        let client = |i: usize| {
-            let model = model.clone();
-            move || {
-                model.queued[i].store(true, Ordering::Relaxed);
-                barrier(&*model);
-                assert!(
-                    model.freed[i].load(Ordering::Relaxed),
-                    "the barrier missed an object"
-                );
-            }
+        let client = |engine: &Engine, i: usize| {
+            engine.queued[i].store(true, Ordering::Relaxed);
+            barrier(engine);
+            let freed = engine.freed[i].load(Ordering::Relaxed);
+            assert!(freed, "the barrier missed an object");
         };
-        let others: Vec<_> = (1..threads).map(|i| thread::spawn(client(i))).collect();
-        client(0)();
+        let others: Vec<_> = (1..threads)
+            .map(|i| spawn(&engine, move |engine| client(engine, i)))
+            .collect();
+        client(&engine, 0);
         others.into_iter().for_each(|other| other.join().unwrap());
     });
 }

@@ -241,6 +241,8 @@ fn spares_have_a_limit() {
             spares.put(base, || limit, |base| excess = Some(base));
             assert_eq!(excess, (base > most).then_some(base));
         }
+        assert!((1..4).all(|base| spares.take() == Some(base)));
+        (1..4).for_each(|base| spares.put(base, || 3, |_| panic!("within the limit")));
         assert_eq!(spares.len(), most);
         spares.trim(limit, |_| panic!("within the limit"));
         let mut excess = Vec::new();
