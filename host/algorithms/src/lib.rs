@@ -76,6 +76,8 @@ macro_rules! tests {
 }
 
 #[cfg(test)]
+mod hook;
+#[cfg(test)]
 mod lockless_model;
 #[cfg(test)]
 mod sheaf_model;

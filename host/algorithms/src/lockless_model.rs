@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A model of a CPU of engine `lockless`: the current word, small blocks, a hook before every step,
-//! and slots that detect accesses before their grace period.
+//! A model of a CPU of engine `lockless`: the current word, small blocks, and slots that detect
+//! accesses before their grace period.
 //!
 //! Each [`Flaw`] breaks one property in the model, outside of the algorithm files, and must make a
 //! test fail.
 
 use crate::{
     entry::{split_calls, Call},
+    hook::step,
     lockless::{
         block::{self, ClosedList, Layout, Spares, SLOT},
         insert::{close, insert, insert_slow, BlockCpu, BlockFastPath, Close, Kind},
@@ -68,9 +69,9 @@ const HEADER: usize = BLOCK / 2;
 struct Slots([UnsafeCell<usize>; CAPACITY]);
 
 /// One CPU.
-pub(crate) struct Model<'a> {
+pub(crate) struct Model {
     word: AtomicUsize,
-    pub(crate) closed: ClosedList<Model<'static>>,
+    pub(crate) closed: ClosedList<Model>,
     spares: Spares,
     /// Headers, in real memory at the addresses in the word.
     memory: *mut u8,
@@ -84,22 +85,21 @@ pub(crate) struct Model<'a> {
     /// Grace periods: a context with preemption disabled reads, a waiter writes.
     rcu: RwLock<()>,
     flaw: Flaw,
-    hook: Box<dyn Fn(&Model<'a>) + 'a>,
 }
 
 // SAFETY: As in the kernel, words are atomic, and slots have one writer and are read after a grace
 // period, which loom checks.
-unsafe impl Sync for Model<'_> {}
+unsafe impl Sync for Model {}
 // SAFETY: As above.
-unsafe impl Send for Model<'_> {}
+unsafe impl Send for Model {}
 
 fn memory_of(blocks: usize) -> Memory {
     Memory::from_size_align(blocks * BLOCK, BLOCK).unwrap()
 }
 
-impl<'a> Model<'a> {
-    /// A CPU with `blocks` spare blocks; `hook` runs before every step of the algorithm.
-    pub(crate) fn new(blocks: usize, flaw: Flaw, hook: impl Fn(&Model<'a>) + 'a) -> Self {
+impl Model {
+    /// A CPU with `blocks` spare blocks.
+    pub(crate) fn new(blocks: usize, flaw: Flaw) -> Self {
         // SAFETY: There is at least one block, so the layout has a size.
         let memory = unsafe { alloc(memory_of(blocks)) };
         assert!(!memory.is_null());
@@ -123,12 +123,7 @@ impl<'a> Model<'a> {
             is_closed: (0..blocks).map(|_| AtomicBool::new(false)).collect(),
             rcu: RwLock::new(()),
             flaw,
-            hook: Box::new(hook),
         }
-    }
-
-    fn step(&self) {
-        (self.hook)(self);
     }
 
     /// Runs `f` with preemption disabled.
@@ -214,36 +209,36 @@ impl<'a> Model<'a> {
     }
 }
 
-impl Drop for Model<'_> {
+impl Drop for Model {
     fn drop(&mut self) {
         // SAFETY: Allocated with this layout.
         unsafe { dealloc(self.memory, memory_of(self.blocks)) };
     }
 }
 
-impl Layout for Model<'_> {
+impl Layout for Model {
     const BLOCK: usize = BLOCK;
     const HEADER: usize = HEADER;
 }
 
 /// The current word, as contexts of its CPU change it: each operation is one step.
 #[derive(Clone, Copy)]
-pub(crate) struct Word<'a, 'b>(&'b Model<'a>);
+pub(crate) struct Word<'a>(&'a Model);
 
 // Relaxed: on the CPU itself each is one instruction without ordering.
-impl LocalWord for Word<'_, '_> {
+impl LocalWord for Word<'_> {
     fn load(self) -> usize {
-        self.0.step();
+        step();
         self.0.word.load(Ordering::Relaxed)
     }
 
     fn fetch_add(self, n: usize) -> usize {
         let cpu = self.0;
-        cpu.step();
+        step();
         match cpu.flaw {
             Flaw::ReserveInTwoSteps => {
                 let word = cpu.word.load(Ordering::Relaxed);
-                cpu.step();
+                step();
                 cpu.word.store(word.wrapping_add(n), Ordering::Relaxed);
                 word
             }
@@ -261,7 +256,7 @@ impl LocalWord for Word<'_, '_> {
                 if base != 0 {
                     cpu.has_calls(base).store(true, Ordering::Relaxed);
                 }
-                cpu.step();
+                step();
                 cpu.word.fetch_add(n, Ordering::Relaxed)
             }
             _ => cpu.word.fetch_add(n, Ordering::Relaxed),
@@ -269,7 +264,7 @@ impl LocalWord for Word<'_, '_> {
     }
 
     fn cmpxchg(self, old: usize, new: usize) -> usize {
-        self.0.step();
+        step();
         if self.0.flaw == Flaw::CloseDoesNotBar {
             self.0.word.store(new, Ordering::Relaxed);
             return old;
@@ -284,34 +279,34 @@ impl LocalWord for Word<'_, '_> {
     }
 }
 
-impl<'a, 'b> BlockFastPath for &'b Model<'a> {
-    type Block = Model<'static>;
-    type Word = Word<'a, 'b>;
+impl<'a> BlockFastPath for &'a Model {
+    type Block = Model;
+    type Word = Word<'a>;
 
-    fn current(&self) -> Word<'a, 'b> {
+    fn current(&self) -> Word<'a> {
         Word(self)
     }
 
     unsafe fn store(&self, slot: usize, object: usize) {
-        self.step();
+        step();
         // SAFETY: Only one thread accesses it, which loom checks.
         self.slot(slot).with_mut(|p| unsafe { p.write(object) });
     }
 }
 
-impl BlockCpu for &Model<'_> {
+impl BlockCpu for &Model {
     fn take_block(&self) -> Option<usize> {
-        self.step();
+        step();
         self.spares.take()
     }
 
     fn put_block(&self, base: usize) {
-        self.step();
+        step();
         self.put_spare(base);
     }
 
     fn on_closed(&self, base: usize, filled: usize) {
-        self.step();
+        step();
         self.set_closed(base, true);
         // SAFETY: The algorithm has closed the block, which is owned here.
         unsafe { self.closed.push(base, filled) };

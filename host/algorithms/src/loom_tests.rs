@@ -37,14 +37,14 @@ pub(crate) fn spawn<T: 'static, R: 'static>(
 }
 
 /// Fills a block. Returns the number of the last object.
-fn fill_block(cpu: &Model<'_>) -> usize {
+fn fill_block(cpu: &Model) -> usize {
     let last = CAPACITY;
     assert!((1..=last).all(|object| cpu.queue(object)));
     last
 }
 
 /// Closes and drains, and checks that objects 1 to `last` are freed, each once.
-fn check_all_freed(cpu: &Model<'_>, mut freed: Vec<usize>, last: usize) {
+fn check_all_freed(cpu: &Model, mut freed: Vec<usize>, last: usize) {
     cpu.close(false);
     freed.extend(cpu.drain(false));
     freed.sort_unstable();
@@ -54,7 +54,7 @@ fn check_all_freed(cpu: &Model<'_>, mut freed: Vec<usize>, last: usize) {
 /// Two contexts queue objects while a third one closes and drains.
 fn insert_close_drain(flaw: Flaw) {
     model(move || {
-        let cpu = Arc::new(Model::new(4, flaw, |_| ()));
+        let cpu = Arc::new(Model::new(4, flaw));
         assert!(cpu.queue(1));
         let other = spawn(&cpu, |cpu| assert!(cpu.queue(2)));
         let monitor = spawn(&cpu, |cpu| {
@@ -82,7 +82,7 @@ tests! {
 fn both_find_it_full(blocks: usize) {
     model(move || {
         let is_next = blocks > 1;
-        let cpu = Arc::new(Model::new(blocks, Flaw::None, |_| ()));
+        let cpu = Arc::new(Model::new(blocks, Flaw::None));
         let full = fill_block(&cpu);
         let other = spawn(&cpu, move |cpu| assert_eq!(cpu.queue(full + 1), is_next));
         assert_eq!(cpu.queue(full + 2), is_next);
@@ -101,7 +101,7 @@ tests! {
 #[test]
 fn dead_cpu() {
     model(|| {
-        let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
+        let cpu = Arc::new(Model::new(4, Flaw::None));
         let dying = spawn(&cpu, |cpu| {
             let last = fill_block(cpu);
             assert!(cpu.queue(last + 1));
@@ -121,8 +121,8 @@ fn dead_cpu() {
 #[test]
 fn push_against_append() {
     model(|| {
-        let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
-        let close_one = |cpu: &Model<'_>, object| {
+        let cpu = Arc::new(Model::new(4, Flaw::None));
+        let close_one = |cpu: &Model, object| {
             assert!(cpu.queue(object));
             cpu.close(false);
         };

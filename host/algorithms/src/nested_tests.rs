@@ -5,6 +5,7 @@
 
 use super::word_tests::Page;
 use crate::{
+    hook::hooked,
     lockless::{
         block::{self, Blocks, ClosedList, Layout, Spares, MAX_SPARES, SLOT},
         insert::{insert, Close, Kind},
@@ -30,35 +31,29 @@ const ACTS: [Act; 3] = [Act::Insert, Act::Close(true), Act::Close(false)];
 
 /// A run with one choice of interrupts.
 struct Run {
+    cpu: Model,
     /// Steps at which an interrupt comes, counted across all contexts, with its action.
     plan: Vec<(usize, Act)>,
     step: Cell<usize>,
-    /// Whether interrupts are over.
-    over: Cell<bool>,
     next_object: Cell<usize>,
     taken: RefCell<Vec<usize>>,
 }
 
 impl Run {
-    fn take(&self, cpu: &Model<'_>) {
+    fn take(&self) {
         let object = self.next_object.replace(self.next_object.get() + 1);
-        if cpu.queue(object) {
+        if self.cpu.queue(object) {
             self.taken.borrow_mut().push(object);
         }
     }
 
-    fn hook(&self, cpu: &Model<'_>) {
-        if self.over.get() {
-            return;
-        }
+    fn hook(&self) {
         let step = self.step.replace(self.step.get() + 1);
         for &(at, act) in &self.plan {
             if at == step {
                 match act {
-                    Act::Insert => self.take(cpu),
-                    Act::Close(refill) => {
-                        cpu.close(refill);
-                    }
+                    Act::Insert => self.take(),
+                    Act::Close(refill) => drop(self.cpu.close(refill)),
                 }
             }
         }
@@ -69,25 +64,19 @@ impl Run {
 /// steps; panics if an object is lost or freed twice.
 fn run(objects: usize, blocks: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> usize {
     let run = Run {
+        cpu: Model::new(blocks, flaw),
         plan,
         step: Cell::new(0),
-        over: Cell::new(false),
         next_object: Cell::new(1),
         taken: RefCell::new(Vec::new()),
     };
-    let mut freed;
-    {
-        let cpu = Model::new(blocks, flaw, |cpu| run.hook(cpu));
-        for _ in 0..objects {
-            run.take(&cpu);
-        }
-        cpu.close(false);
-        freed = cpu.drain(true);
-        // Late interrupts may have opened a block.
-        run.over.set(true);
-        cpu.close(false);
-        freed.extend(cpu.drain(true));
-    }
+    let run = hooked(run, Run::hook, |run| {
+        (0..objects).for_each(|_| run.take());
+        run.cpu.close(false);
+    });
+    // Late interrupts may have opened a block.
+    run.cpu.close(false);
+    let mut freed = run.cpu.drain(true);
     let mut taken = run.taken.into_inner();
     taken.sort_unstable();
     freed.sort_unstable();
@@ -157,7 +146,7 @@ tests! {
 #[test]
 fn chains_join() {
     for takes in [&[3, 1, 2][..], &[0, 2, 1], &[1, 0, 4], &[1, 1, 1, 1]] {
-        let cpu = Model::new(8, Flaw::None, |_| ());
+        let cpu = Model::new(8, Flaw::None);
         let mut all = Blocks::new();
         let mut closed = 0;
         for &blocks in takes {
@@ -241,8 +230,6 @@ fn spares_have_a_limit() {
             spares.put(base, || limit, |base| excess = Some(base));
             assert_eq!(excess, (base > most).then_some(base));
         }
-        assert!((1..4).all(|base| spares.take() == Some(base)));
-        (1..4).for_each(|base| spares.put(base, || 3, |_| panic!("within the limit")));
         assert_eq!(spares.len(), most);
         spares.trim(limit, |_| panic!("within the limit"));
         let mut excess = Vec::new();
@@ -253,6 +240,8 @@ fn spares_have_a_limit() {
         assert_eq!(spares.take(), None);
         // The context that lowers the limit removes the excess; later additions only check their
         // own slot.
+        (1..4).for_each(|base| spares.put(base, || 3, |_| panic!("within the limit")));
+        assert!((1..4).all(|base| spares.take() == Some(base)));
         (1..4).for_each(|base| spares.put(base, || 3, |_| panic!("within the limit")));
         assert_eq!(spares.take(), Some(1));
         spares.put(4, || 1, |_| panic!("within the limit"));
@@ -269,7 +258,7 @@ fn spares_have_a_limit() {
 #[test]
 fn blocks_say_what_they_have() {
     for number in 1..5 {
-        let cpu = Model::new(1, Flaw::None, |_| ());
+        let cpu = Model::new(1, Flaw::None);
         assert!(cpu.queue(number));
         cpu.close(false);
         let mut block = cpu.closed.take().pop().expect("it is closed");
@@ -282,7 +271,7 @@ fn blocks_say_what_they_have() {
 #[test]
 fn close_leaves_what_it_is_to() {
     for refill in [false, true] {
-        let cpu = Model::new(2, Flaw::None, |_| ());
+        let cpu = Model::new(2, Flaw::None);
         assert!(cpu.queue(2));
         assert_eq!(cpu.close(refill), Close::Closed(1));
         assert_eq!(insert(&&cpu, word_of(2), Kind::Free), refill);

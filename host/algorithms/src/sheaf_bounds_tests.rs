@@ -4,8 +4,9 @@
 //! allocates in each kind of context, another frees, and no CPU does anything else.
 
 use crate::{
+    hook::hooked,
     platform::LocalWord,
-    sheaf_model::{hooked, Ctx, Flaw, Memory, Model},
+    sheaf_model::{Ctx, Flaw, Memory, Model},
     sheaves::{
         arm::{Deadline, Reaper},
         cursor::{next_slot, DISABLED, NONE},

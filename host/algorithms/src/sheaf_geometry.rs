@@ -3,7 +3,7 @@
 //! Small sheaves, whose slots report every access: loom tracks them, and otherwise an interrupt may
 //! occur before each. Accesses to heads are counted.
 
-use crate::{sheaf_model::step, sync::UnsafeCell};
+use crate::{hook::step, sync::UnsafeCell};
 use std::cell::{self, Cell};
 
 thread_local! {

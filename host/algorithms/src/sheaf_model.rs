@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Model of a cache for the tests: CPUs, small sheaves, one barn, a hook before every step, and
-//! objects that detect when they are allocated twice, or before their grace period is over.
+//! Model of a cache for the tests: CPUs, small sheaves, one barn, and objects that detect when they
+//! are allocated twice, or before their grace period is over.
 //!
 //! Each [`Flaw`] breaks one property, outside of the algorithm's text, and must make a test fail.
 
 use crate::{
+    hook::step,
     platform::LocalWord,
     sheaves::{
         arm::{self, Armed, Monitored},
@@ -24,10 +25,8 @@ use crate::{
 };
 use std::{
     alloc::{alloc, dealloc, Layout},
-    cell::RefCell,
     collections::{HashMap, HashSet},
-    ptr::NonNull,
-    rc::Rc,
+    ptr::{without_provenance_mut, NonNull},
     sync::{
         self,
         atomic::Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -54,39 +53,6 @@ pub(crate) enum Flaw {
     NoReserve,
     /// Every closed sheaf is destructed, stock included.
     StockDestructed,
-}
-
-thread_local! {
-    /// Runs before every step of this thread.
-    static HOOK: RefCell<Option<Rc<dyn Fn()>>> = const { RefCell::new(None) };
-}
-
-/// Removes the hook, also if a test panics: others may follow on this thread.
-struct Hooked;
-
-impl Drop for Hooked {
-    fn drop(&mut self) {
-        HOOK.set(None);
-    }
-}
-
-/// Runs `f` with `hook` before every step, both with `world`, which is returned.
-pub(crate) fn hooked<W: 'static>(world: W, hook: impl Fn(&W) + 'static, f: impl FnOnce(&W)) -> W {
-    let world = Rc::new(world);
-    let other = Rc::clone(&world);
-    HOOK.set(Some(Rc::new(move || hook(&other))));
-    let hooked = Hooked;
-    f(&world);
-    drop(hooked);
-    Rc::into_inner(world).expect("one owner is left")
-}
-
-/// A point where an interrupt may occur.
-pub(crate) fn step() {
-    let hook = HOOK.with_borrow(Option::clone);
-    if let Some(hook) = hook {
-        hook();
-    }
 }
 
 const ALLOC: usize = 0;

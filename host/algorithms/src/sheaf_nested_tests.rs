@@ -5,7 +5,10 @@
 //! and no object or sheaf is lost.
 
 use super::nested_tests::plans;
-use crate::sheaf_model::{hooked, Ctx, Flaw, Model};
+use crate::{
+    hook::hooked,
+    sheaf_model::{Ctx, Flaw, Model},
+};
 use std::cell::{Cell, RefCell};
 
 /// What a context does.

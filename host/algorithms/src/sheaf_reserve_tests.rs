@@ -3,7 +3,10 @@
 //! The reserve: as many allocations as it has objects succeed, whoever holds the barn's lock and
 //! whichever CPU comes first; and the ring compared with a queue.
 
-use crate::sheaf_model::{hooked, ring, Flaw, Model};
+use crate::{
+    hook::hooked,
+    sheaf_model::{ring, Flaw, Model},
+};
 use proptest::prelude::*;
 use std::{cell::Cell, collections::VecDeque};
 

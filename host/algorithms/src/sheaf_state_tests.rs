@@ -5,7 +5,8 @@
 //! nothing is lost, and the barn's surplus is right.
 
 use crate::{
-    sheaf_model::{hooked, Ctx, Flaw, Memory, Model},
+    hook::hooked,
+    sheaf_model::{Ctx, Flaw, Memory, Model},
     sheaves::{
         barn::{Stock, Surplus},
         geometry::{self, Slot, SLOTS},
