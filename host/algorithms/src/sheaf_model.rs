@@ -127,7 +127,7 @@ impl LocalWord for Word<'_> {
 
 /// State of an object, as its users know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     Held,
     /// In the cache, freed in this grace period; `None` if freed at once.
     Free(Option<u64>),
@@ -135,7 +135,7 @@ enum State {
 
 /// Memory of sheaves, freed on drop.
 #[derive(Default)]
-pub(crate) struct Memory(Vec<NonNull<u8>>);
+pub(crate) struct Memory(pub(crate) Vec<NonNull<u8>>);
 
 fn layout() -> Layout {
     Layout::from_size_align(SHEAF_BYTES, SHEAF_BYTES).unwrap()
@@ -152,6 +152,12 @@ impl Memory {
         self.0.push(memory);
         // SAFETY: Fresh memory of the right size and alignment.
         unsafe { EmptySheaf::from_memory(memory, std::ptr::null()) }
+    }
+
+    /// A sheaf with `objects`.
+    pub(crate) fn full(&mut self, objects: &[usize]) -> FullSheaf {
+        let pointers: Vec<_> = objects.iter().map(|&o| without_provenance_mut(o)).collect();
+        self.sheaf().fill(&pointers)
     }
 }
 
@@ -170,10 +176,10 @@ impl Drop for Memory {
 
 /// Bookkeeping outside of the sheaves.
 #[derive(Default)]
-struct Books {
-    objects: HashMap<usize, State>,
+pub(crate) struct Books {
+    pub(crate) objects: HashMap<usize, State>,
     next: usize,
-    sheaves: Memory,
+    pub(crate) sheaves: Memory,
     /// Number of completed grace periods.
     completed: u64,
     /// Number of sheaves counted as waiting for a grace period.
@@ -181,15 +187,15 @@ struct Books {
     /// Chains, with the number of the grace period that they wait for.
     waiting: Vec<(u64, SheafChain)>,
     /// CPUs with a queued irq_work.
-    irq_work_queued: HashSet<usize>,
+    pub(crate) irq_work_queued: HashSet<usize>,
     /// CPUs whose irq_work arms the monitor, and those whose monitor is queued: in how many
     /// jiffies.
     arming: HashSet<usize>,
     queued: HashMap<usize, usize>,
-    nesting_warnings: usize,
-    double_frees: Vec<usize>,
+    pub(crate) nesting_warnings: usize,
+    pub(crate) double_frees: Vec<usize>,
     /// Another CPU holds the lock of the barn.
-    barn_is_held: bool,
+    pub(crate) barn_is_held: bool,
     /// Objects that were allocated since they were last destructed.
     used: HashSet<usize>,
     /// Objects that were freed, by calls that have returned, and are not in a barn yet.
@@ -265,10 +271,10 @@ impl Model {
             books: sync::Mutex::default(),
         };
         for _ in 0..full {
-            let objects: Vec<*mut u8> = (0..capacity)
-                .map(|_| std::ptr::without_provenance_mut(model.new_object(State::Free(None))))
+            let objects: Vec<_> = (0..capacity)
+                .map(|_| model.new_object(State::Free(None)))
                 .collect();
-            let sheaf = model.new_sheaf().unwrap().fill(&objects);
+            let sheaf = model.books().sheaves.full(&objects);
             model.stock.lock().unwrap().put_full(sheaf);
         }
         model
@@ -298,7 +304,7 @@ impl Model {
         (books.sheaves.0.len() < self.max_sheaves).then(|| books.sheaves.sheaf())
     }
 
-    fn books(&self) -> sync::MutexGuard<'_, Books> {
+    pub(crate) fn books(&self) -> sync::MutexGuard<'_, Books> {
         self.books.lock().unwrap()
     }
 
@@ -548,29 +554,9 @@ impl Model {
         n
     }
 
-    /// Dequeues the irq_work of `cpu`. Returns whether it was queued.
-    pub(crate) fn dequeue_irq_work(&self, cpu: usize) -> bool {
-        self.books().irq_work_queued.remove(&cpu)
-    }
-
     /// Whether the irq_work of `cpu` is queued if sheaves are closed there.
     pub(crate) fn is_irq_work_queued(&self, cpu: usize) -> bool {
         self.cpus[cpu][CLOSED].load(Relaxed) == 0 || self.books().irq_work_queued.contains(&cpu)
-    }
-
-    /// Frees `object` differently.
-    pub(crate) fn give_away(&self, object: usize) {
-        self.books().objects.remove(&object);
-    }
-
-    /// Number of warnings about nesting.
-    pub(crate) fn nesting_warnings(&self) -> usize {
-        self.books().nesting_warnings
-    }
-
-    /// Double frees found.
-    pub(crate) fn double_frees(&self) -> Vec<usize> {
-        self.books().double_frees.clone()
     }
 
     /// Whether the monitor of `cpu` is armed, or not needed.
@@ -583,17 +569,6 @@ impl Model {
                 .into_iter()
                 .chain(REUSED..REUSED + REUSE)
                 .any(is_set)
-    }
-
-    /// Number of sheaves in memory.
-    pub(crate) fn sheaves(&self) -> usize {
-        self.books().sheaves.0.len()
-    }
-
-    /// Another CPU takes the lock of the barn, or releases it.
-    pub(crate) fn hold_barn(&self) {
-        let mut books = self.books();
-        books.barn_is_held = !books.barn_is_held;
     }
 
     fn try_lock(&self) -> Option<MutexGuard<'_, Stock>> {

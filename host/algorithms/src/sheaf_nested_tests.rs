@@ -82,10 +82,10 @@ impl Run {
                 give();
             }
             Act::Tick => {
-                self.model.dequeue_irq_work(0);
+                self.model.books().irq_work_queued.remove(&0);
                 self.at().tick();
             }
-            Act::HoldBarn => self.model.hold_barn(),
+            Act::HoldBarn => self.model.books().barn_is_held ^= true,
             Act::Monitor { is_due } => self.model.monitor(0, is_due),
             Act::Callbacks => {
                 // Callbacks take the barn's lock with interrupts off: not while it is held.

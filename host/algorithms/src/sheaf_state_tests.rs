@@ -219,16 +219,10 @@ proptest! {
         for step in steps {
             match step {
                 BarnStep::PutFull => {
-                    let pointers: Vec<*mut u8> = (0..2)
-                        .map(|_| without_provenance_mut(new_object(&mut objects)))
-                        .collect();
-                    let sheaf = memory.sheaf().fill(&pointers);
-                    stock.put_full(sheaf);
+                    let pair = [(); 2].map(|()| new_object(&mut objects));
+                    stock.put_full(memory.full(&pair));
                 }
-                BarnStep::PutEmpty => {
-                    let sheaf = memory.sheaf();
-                    stock.put_empty(sheaf);
-                }
+                BarnStep::PutEmpty => stock.put_empty(memory.sheaf()),
                 BarnStep::TakeFull => {
                     let had = stock.nr_full() > 0 || stock.remote_frees.is_some();
                     let full = stock.take_full();
@@ -292,9 +286,7 @@ proptest! {
     #[test]
     fn sheaf(objects in prop::collection::vec(1usize..6, 1..=SLOTS), drops in any::<[bool; 6]>()) {
         let mut memory = Memory::default();
-        let pointers: Vec<*mut u8> =
-            objects.iter().map(|&o| without_provenance_mut(o)).collect();
-        let full = memory.sheaf().fill(&pointers);
+        let full = memory.full(&objects);
         let (kept, empty) = match full.retain(|object| !drops[object]) {
             Rest::Full(full) => objects_of(full),
             Rest::Empty(empty) => (Vec::new(), empty),
@@ -346,7 +338,6 @@ fn sees_flaws() {
 #[test]
 fn barn_has_limits() {
     let mut memory = Memory::default();
-    let one = [without_provenance_mut(8)];
     let mut stock = Stock::new(4);
     assert!(!stock.may_idle());
     for (missed, capacity, sheaves) in [
@@ -360,10 +351,10 @@ fn barn_has_limits() {
     ] {
         assert_eq!(stock.wanted(missed, capacity), sheaves);
     }
-    stock.put_full(memory.sheaf().fill(&one));
+    stock.put_full(memory.full(&[8]));
     assert!(stock.may_idle());
     assert_eq!(stock.wanted(100, 4), 3);
-    stock.put_full(memory.sheaf().fill(&one));
+    stock.put_full(memory.full(&[8]));
     (0..3).for_each(|_| stock.put_empty(memory.sheaf()));
     assert_eq!(stock.excess(), Surplus::default());
     stock.set_limit(1);
@@ -407,8 +398,7 @@ fn chains() {
     // SAFETY: That of a sheaf.
     chain.push(unsafe { EmptySheaf::from_memory(sheaf, owner) }.into_closed());
     let mut newer = SheafChain::new();
-    let stock: [*mut u8; 1] = [without_provenance_mut(8)];
-    newer.push(memory.sheaf().fill(&stock).into_closed(Stamp::of(5)));
+    newer.push(memory.full(&[8]).into_closed(Stamp::of(5)));
     newer.push(filled(&mut memory, 3, 6));
     chain.append(newer);
     chain.append(SheafChain::new());
@@ -442,8 +432,7 @@ fn chains() {
 #[test]
 fn sheaf_contents() {
     let mut memory = Memory::default();
-    let pointers = [8, 16, 24].map(without_provenance_mut);
-    let full = memory.sheaf().fill(&pointers);
+    let full = memory.full(&[8, 16, 24]);
     assert_eq!(full.start(), SLOTS - 3);
     let mut seen = Vec::new();
     assert!(full.all(|object| {
@@ -460,7 +449,7 @@ fn sheaf_contents() {
 fn barn_is_emptied() {
     let mut memory = Memory::default();
     let mut stock = Stock::new(4);
-    stock.put_full(memory.sheaf().fill(&[without_provenance_mut(8)]));
+    stock.put_full(memory.full(&[8]));
     (0..3).for_each(|_| stock.put_empty(memory.sheaf()));
     assert!(stock.put_remote(16, 2));
     let (mut full, empty) = stock.take_all();
