@@ -238,20 +238,6 @@ proptest! {
     }
 }
 
-/// One irq_work is queued for any number of objects, until it runs; one for now in addition to a
-/// lazy one.
-#[test]
-fn one_irq_work_is_queued() {
-    let mut arming = Arming::new();
-    assert_eq!(arming.kick(Kick::No), Kick::No);
-    assert_eq!(arming.kick(Kick::Lazy), Kick::Lazy);
-    assert_eq!(arming.kick(Kick::Lazy), Kick::No);
-    assert_eq!(arming.kick(Kick::Now), Kick::Now);
-    assert_eq!(arming.kick(Kick::Now), Kick::No);
-    arming.irq_work_runs();
-    assert_eq!(arming.kick(Kick::Lazy), Kick::Lazy);
-}
-
 /// The timer is set only if the monitor has to run, or to run sooner.
 #[test]
 fn timer_is_set_only_if_needed() {

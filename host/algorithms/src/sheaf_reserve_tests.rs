@@ -115,20 +115,11 @@ proptest! {
                     prop_assert_eq!(ring.idle(), idle);
                 }
             }
-            prop_assert_eq!(ring.len(), queue.len());
+            prop_assert_eq!((ring.len(), ring.keep()), (queue.len(), keep));
             prop_assert_eq!(ring.missing(), slots - queue.len());
+            // Promised objects are no surplus.
+            prop_assert_eq!(ring.is_short(), queue.len() < keep);
+            prop_assert_eq!(ring.surplus(), queue.len().saturating_sub(keep));
         }
     }
-}
-
-/// Promised objects are no surplus, and are counted as missing.
-#[test]
-fn reserve_counts() {
-    let ring = ring(8, 3);
-    assert_eq!(ring.keep(), 3);
-    for n in 0..8 {
-        assert_eq!((ring.is_short(), ring.surplus()), (n < 3, n.max(3) - 3));
-        assert!(ring.put(n));
-    }
-    assert!(!ring.put(8));
 }
