@@ -540,16 +540,3 @@ fn batches_are_shared() {
     assert!(!cpu.has_list());
     cpu.end();
 }
-
-/// The barrier waits for objects without a free batch as well.
-#[test]
-fn barrier_waits_for_a_place() {
-    let cpu = Cpu::new(vec![]);
-    for _ in 0..=N_BATCHES {
-        cpu.run(Event::Link);
-        cpu.run(Event::Start);
-    }
-    barrier(&Engine(&cpu));
-    assert_eq!(cpu.freed.borrow().len(), N_BATCHES + 1);
-    cpu.end();
-}

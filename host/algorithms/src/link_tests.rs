@@ -57,14 +57,3 @@ tests! {
     arm64_52_bits: [52, 48].iter().for_each(|&depth| check::<52, 0>(depth, UNTAGGED));
     arm64_48_bits_with_every_tag: check::<48, 8>(48, &Vec::from_iter((0..=0xff).step_by(5)));
 }
-
-#[test]
-fn random_words_round_trip() {
-    use proptest::prelude::*;
-    proptest!(ProptestConfig::with_cases(100_000), |(bits in any::<u64>(), slot in 0usize..512)| {
-        let addr = (bits | u64::MAX << 56) & !(LINK_ALIGN as u64 - 1);
-        let word = PackedLink::<56, 0>::pack(addr, slot * LINK_ALIGN);
-        prop_assert_eq!(PackedLink::<56, 0>::next(word), addr);
-        prop_assert_eq!(PackedLink::<56, 0>::offset(word), slot * LINK_ALIGN);
-    });
-}

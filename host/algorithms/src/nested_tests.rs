@@ -3,17 +3,15 @@
 //! NMIs at every step: an interrupt that runs the same code comes before each step of the
 //! algorithm, and is interrupted in turn, for every choice of two or three steps.
 
-use super::word_tests::Page;
 use crate::{
     hook::hooked,
     lockless::{
         block::{self, Blocks, ClosedList, Layout, Spares, MAX_SPARES, SLOT},
-        insert::{insert, Close, Kind},
+        insert::{insert, BlockCpu, Close, Kind},
     },
     lockless_model::{word_of, Flaw, Model, CAPACITY},
 };
 use std::{
-    alloc::{alloc, dealloc, Layout as Memory},
     cell::{Cell, RefCell},
     ptr::with_exposed_provenance_mut,
 };
@@ -168,31 +166,27 @@ fn chains_join() {
     }
 }
 
-type Small = Page<128, 64>;
-
 /// The header of a block has the state of this block, for one use.
 #[test]
 fn blocks_keep_their_notes() {
-    let memory = Memory::from_size_align(2 * Small::BLOCK, Small::BLOCK).unwrap();
-    // SAFETY: The layout has a size.
-    let first = unsafe { alloc(memory) };
-    let bases = [0, Small::BLOCK].map(|offset| first.expose_provenance() + offset);
+    let cpu = &Model::new(2, Flaw::None);
+    let bases = [(); 2].map(|()| cpu.take_block().expect("there are two"));
     for scanned in [false, true] {
-        // SAFETY: Blocks of this test, and their slots.
+        // SAFETY: Spare blocks of the model, and their slots.
         unsafe {
             bases
                 .iter()
-                .for_each(|&base| block::begin::<Small>(base, scanned));
+                .for_each(|&base| block::begin::<Model>(base, scanned));
             assert_eq!(block::is_scanned(bases[0], false), scanned);
             assert_eq!(block::is_scanned(bases[0], true), scanned);
             assert!(block::is_scanned(bases[0], false));
             assert_eq!(block::is_scanned(bases[1], false), scanned);
-            let list = ClosedList::<Small>::new();
+            let list = ClosedList::<Model>::new();
             assert!(list.is_empty() && list.take().is_empty());
             for (i, base) in bases.into_iter().enumerate() {
                 block::stamp(base, 7 + i as u32);
                 for n in 0..=i {
-                    let slot = Small::first(base) - n * SLOT;
+                    let slot = Model::first(base) - n * SLOT;
                     with_exposed_provenance_mut::<usize>(slot).write(8 * (n + 1));
                 }
                 list.push(base, i + 1);
@@ -200,7 +194,7 @@ fn blocks_keep_their_notes() {
                 assert_eq!(word.cast::<usize>().read(), base);
             }
             assert!(!list.is_empty());
-            block::mark_call::<Small>(Small::first(bases[1]) - SLOT);
+            block::mark_call::<Model>(Model::first(bases[1]) - SLOT);
             let mut blocks = list.take();
             assert!(list.is_empty());
             assert_eq!(blocks.objects(), 3);
@@ -215,8 +209,6 @@ fn blocks_keep_their_notes() {
             assert_eq!(seen, expected);
         }
     }
-    // SAFETY: Allocated with this layout.
-    unsafe { dealloc(first, memory) };
 }
 
 /// There are no more spares than the limit, even if it is lowered while one is added.

@@ -36,41 +36,32 @@ fn alone(full: usize, capacity: usize) -> Model {
     Model::new(1, full, capacity, usize::MAX, Flaw::None)
 }
 
-/// Passes `passes` objects from CPU 0, which allocates where it can't be preempted, to CPU 1, which
-/// frees them. A tick and a grace period follow every `every` of them. Returns the highest number
-/// of spent sheaves on CPU 0 after a tick.
-fn pass(model: &Model, passes: usize, every: usize, may_wait: bool) -> usize {
-    let (mut held, mut most) = (VecDeque::new(), 0);
-    for i in 0..passes {
-        held.push_back(
-            at(model, 0, may_wait)
-                .alloc()
-                .unwrap_or_else(|| model.from_slab()),
-        );
-        if held.len() > OBJECTS {
-            let object = held.pop_front().unwrap();
-            at(model, 1, true).free_rcu(object);
-        }
-        if i % every == 0 {
-            if model.books().irq_work_queued.remove(&0) {
-                model.nmi(0).tick();
-            }
-            most = most.max(model.count_spent(0));
-            model.grace_period();
-            model.callbacks();
-        }
-    }
-    for object in held {
-        at(model, 1, true).free_rcu(object);
-    }
-    most
-}
-
+/// CPU 0 allocates objects where it can't be preempted, and CPU 1 frees them. A tick and a grace
+/// period follow every 400 of them.
 #[test]
 fn spent_sheaves_do_not_pile_up() {
     for may_wait in [true, false] {
         let model = Model::new(2, 2, SLOTS, usize::MAX, Flaw::None);
-        let most = pass(&model, 400_000, 400, may_wait);
+        let (mut held, mut most) = (VecDeque::new(), 0);
+        for i in 0..400_000 {
+            let object = at(&model, 0, may_wait).alloc();
+            held.push_back(object.unwrap_or_else(|| model.from_slab()));
+            if held.len() > OBJECTS {
+                let object = held.pop_front().unwrap();
+                at(&model, 1, true).free_rcu(object);
+            }
+            if i % 400 == 0 {
+                if model.books().irq_work_queued.remove(&0) {
+                    model.nmi(0).tick();
+                }
+                most = most.max(model.count_spent(0));
+                model.grace_period();
+                model.callbacks();
+            }
+        }
+        for object in held {
+            at(&model, 1, true).free_rcu(object);
+        }
         let sheaves = model.books().sheaves.0.len();
         assert!(
             most < exchange::MAX_SPENT && sheaves < 400,

@@ -38,19 +38,6 @@ fn locked_barn() {
     assert!(steps > 20, "only {steps} steps");
 }
 
-/// Surplus that is freed does not include promised objects, even if the ring was replaced
-/// meanwhile.
-#[test]
-fn surplus_only() {
-    let ring = ring(8, 3);
-    assert!((0..5).all(|object| ring.put(object)));
-    assert_eq!(ring.take_surplus(), Some(0));
-    assert_eq!(ring.take_surplus(), Some(1));
-    assert_eq!(ring.take_surplus(), None);
-    assert_eq!((ring.len(), ring.take()), (3, Some(2)));
-    assert_eq!(ring.take_surplus(), None);
-}
-
 #[test]
 #[should_panic(expected = "an NMI found nothing")]
 fn sees_a_barn_without_reserve() {
@@ -63,6 +50,7 @@ fn sees_a_barn_without_reserve() {
 enum Step {
     Put,
     Take,
+    TakeSurplus,
     Idle,
 }
 
@@ -86,7 +74,12 @@ proptest! {
     #[test]
     fn queue(
         steps in prop::collection::vec(
-            prop_oneof![4 => Just(Step::Put), 3 => Just(Step::Take), 1 => Just(Step::Idle)],
+            prop_oneof![
+                5 => Just(Step::Put),
+                3 => Just(Step::Take),
+                1 => Just(Step::TakeSurplus),
+                1 => Just(Step::Idle),
+            ],
             1..200,
         ),
         slots in 0usize..9,
@@ -108,6 +101,11 @@ proptest! {
                 Step::Take => {
                     taken += usize::from(!queue.is_empty());
                     prop_assert_eq!(ring.take(), queue.pop_front());
+                }
+                Step::TakeSurplus => {
+                    let surplus = (queue.len() > keep).then(|| queue.pop_front()).flatten();
+                    taken += usize::from(surplus.is_some());
+                    prop_assert_eq!(ring.take_surplus(), surplus);
                 }
                 Step::Idle => {
                     let idle = if taken == seen { queue.len().saturating_sub(keep) } else { 0 };

@@ -5,7 +5,7 @@
 use crate::lockless::block::{Layout, SLOT};
 
 /// A layout with these sizes of block and header.
-pub(crate) struct Page<const BLOCK: usize, const HEADER: usize>;
+struct Page<const BLOCK: usize, const HEADER: usize>;
 
 impl<const BLOCK: usize, const HEADER: usize> Layout for Page<BLOCK, HEADER> {
     const BLOCK: usize = BLOCK;
