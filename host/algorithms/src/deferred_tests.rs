@@ -204,26 +204,6 @@ impl Deferred for Cpu {
     }
 }
 
-/// One more object is deferred while a barrier processes any number of objects: at the first, the
-/// middle and the last one.
-#[test]
-fn one_more_comes() {
-    for n in 1..400 {
-        for at in [0, n / 2, n - 1] {
-            // Two events at the lock and two at each object.
-            let steps = 2 + 2 * at + 2;
-            let events =
-                std::iter::repeat_n(Event::Nothing, steps).chain([Event::Push(1), Event::Handler]);
-            let cpu = Cpu::new(events);
-            (0..n).for_each(|_| cpu.push());
-            cpu.handler.set(false);
-            // The object that is deferred meanwhile is processed as well.
-            cpu.barrier();
-            cpu.end();
-        }
-    }
-}
-
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         6 => Just(Event::Nothing),

@@ -241,8 +241,8 @@ fn doubles_are_found() {
     assert!(doubles > 1000);
 }
 
-/// An object is allocated from any reuse slot, unless it was freed differently; nor is the mark of a
-/// disabled slot.
+/// An object is allocated from any reuse slot, unless it was freed differently; the mark of a
+/// disabled slot is not.
 #[test]
 fn every_reuse_slot_is_allocated() {
     for i in 0..exchange::REUSE {

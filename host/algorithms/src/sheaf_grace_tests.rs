@@ -14,9 +14,9 @@ use crate::{
 use proptest::prelude::*;
 use std::{cell::Cell, rc::Rc};
 
-/// Whether a batch with `needs` ends too early, or waits for nothing, in a cache without a domain or
-/// with one whose grace periods wait for RCU or do not: for each choice of the kinds of readers that
-/// were inside when it started and have not left.
+/// Whether a batch with `needs` ends too early, or waits for nothing, for any choice of the kinds
+/// of readers that were inside when it started and have not left. The cache has no domain, or one
+/// whose grace periods wait for RCU or do not.
 fn is_wrong(needs: Needs, domain: Option<bool>) -> bool {
     let kinds = [(false, false), (false, true), (true, false), (true, true)];
     kinds.into_iter().any(|(rcu, srcu)| {
