@@ -94,15 +94,9 @@ impl<T: Send + 'static> Cache<T> {
     ///
     /// `EINVAL` for a `T` of more than 4088 bytes, `ENOMEM`.
     pub fn new(name: &CStr) -> Result<Self> {
-        let align = align_of::<T>().max(align_of::<u64>());
-        let dtor = if needs_drop::<T>() {
-            Some(destroy::<T> as ObjectFn)
-        } else {
-            None
-        };
         let args = Args {
-            align: align as c_uint,
-            dtor,
+            align: align_of::<T>().max(align_of::<u64>()) as c_uint,
+            dtor: needs_drop::<T>().then_some(destroy::<T> as ObjectFn),
             ..Args::default()
         };
         Ok(Self {

@@ -7,7 +7,7 @@ use core::{marker::PhantomData, ptr};
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed},
+        atomic::{Acquire, Atomic, Full},
         rcu,
     },
 };
@@ -122,8 +122,6 @@ impl<P: ForeignOwnableRcu> Default for RcuSlot<P> {
 
 impl<P: ForeignOwnableRcu> Drop for RcuSlot<P> {
     fn drop(&mut self) {
-        // ORDERING: The slot is this caller's alone.
-        // SAFETY: By the type invariants, and the slot is gone after this.
-        drop(unsafe { P::try_from_foreign(self.object.load(Relaxed)) });
+        drop(self.swap(None));
     }
 }

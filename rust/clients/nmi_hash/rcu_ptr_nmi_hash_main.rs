@@ -259,23 +259,8 @@ impl HrTimerCallback for Profile {
 }
 
 fn show(profile: &Arc<Profile>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    show_counts(profile, f)?;
-    writeln!(f)?;
-    for i in 0..profile.table.len() {
-        let seen = {
-            let guard = rcu::read_lock();
-            profile.table.load(i, &guard).map(|e| profile.look(e))
-        };
-        if let Some((ip, phase, hits)) = seen {
-            writeln!(f, "ip={ip:#x} phase={phase} hits={hits}")?;
-        }
-    }
-    Ok(())
-}
-
-fn show_counts(profile: &Profile, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let n = &profile.counts;
-    write!(
+    writeln!(
         f,
         "nmis={} elsewhere={} added={} evicted={} aged={} missed={} looks={} torn={}",
         n.nmis.load(Relaxed),
@@ -286,7 +271,17 @@ fn show_counts(profile: &Profile, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         n.missed.load(Relaxed),
         n.looks.load(Relaxed),
         n.torn.load(Relaxed)
-    )
+    )?;
+    for i in 0..profile.table.len() {
+        let seen = {
+            let guard = rcu::read_lock();
+            profile.table.load(i, &guard).map(|e| profile.look(e))
+        };
+        if let Some((ip, phase, hits)) = seen {
+            writeln!(f, "ip={ip:#x} phase={phase} hits={hits}")?;
+        }
+    }
+    Ok(())
 }
 
 /// Dropped in this order: no more reads, samples or phases begin when the profile goes.
