@@ -9,8 +9,8 @@ use crate::{
 };
 use std::ptr::NonNull;
 
-/// An object with room for a field at several offsets.
-fn object() -> NonNull<u8> {
+/// An object with room for a head, and for a field at several offsets.
+pub(crate) fn object() -> NonNull<u8> {
     NonNull::from(Box::leak(Box::new([0u64; 4]))).cast()
 }
 

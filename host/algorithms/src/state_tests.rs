@@ -4,6 +4,7 @@
 //! monitors, refills and hotplug free every object exactly once, and none before a grace period
 //! that started after it was queued.
 
+use super::list_tests::{linked, object};
 use crate::{
     entry::{split_calls, Call},
     list::Linked,
@@ -292,11 +293,7 @@ impl World {
                 let object = self.new_object();
                 let (pushed, unused) = self.state.push_with(channel, new_page(), object);
                 assert_eq!(pushed, Push::Block);
-                let linked = Linked::Object {
-                    object,
-                    field: object,
-                };
-                self.last = Some((channel, linked, pushed));
+                self.last = Some((channel, linked(object), pushed));
                 unused.into_iter().for_each(free_page);
             }
             Step::Again => {
@@ -386,19 +383,12 @@ fn online(cached: usize) -> State<Model> {
     state
 }
 
-fn object() -> NonNull<u8> {
-    NonNull::from(Box::leak(Box::new([0u64; 2]))).cast()
-}
-
 /// Queues an object of `channel`, or a callback.
 fn queue(state: &mut State<Model>, channel: Channel) -> Push {
     let object = object();
     let linked = match channel {
         Channel::Call => Linked::Call(Call::new(object.as_ptr(), false)),
-        _ => Linked::Object {
-            object,
-            field: object,
-        },
+        _ => linked(object),
     };
     // SAFETY: There is room for a head, or a field.
     unsafe { state.push(channel, linked) }
@@ -449,11 +439,7 @@ fn is_counted() {
         ]
     );
     let mut state = online(0);
-    let object = object();
-    let linked = Linked::Object {
-        object,
-        field: object,
-    };
+    let linked = linked(object());
     for pushed in [Push::List, Push::Twice] {
         // SAFETY: There is room for a field.
         let got = unsafe { state.push_list(linked, Some(Counter::QueuedNolock)) };
