@@ -16,6 +16,7 @@ use crate::{
         geometry::{visits, SLOTS},
     },
 };
+use proptest::prelude::*;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -197,48 +198,39 @@ fn marks() -> Box<Marks> {
     unsafe { Box::new(std::mem::zeroed()) }
 }
 
-/// Double frees in many sheaves one after the other, compared with a search of all pairs.
-#[test]
-fn doubles_are_found() {
-    let mut marks = marks();
-    let mut random = 1u64;
-    let mut next = |below: u64| {
-        random = random
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (random >> 33) % below
-    };
-    let mut memory = Memory::default();
-    let mut doubles = 0;
-    for round in 0..20_000 {
-        let n = 1 + next(SLOTS as u64) as usize;
-        // Few distinct and far apart, or close to each other.
-        let (spread, stride) = if round % 2 == 0 {
-            (6, 1 << 18)
-        } else {
-            (1 << 20, 64)
-        };
-        let mut objects: Vec<usize> = (0..n)
-            .map(|_| (1 + next(spread) as usize) * stride)
-            .collect();
-        let mut full = memory.full(&objects);
-        while let Some(i) = marks.find_double(&full) {
-            doubles += 1;
-            let dropped = full.object(i);
-            let is_double = objects.iter().filter(|&&o| o == dropped).count() > 1;
-            assert!(is_double, "an object is dropped that was freed once");
-            full.remove(i);
-            let at = objects.iter().rposition(|&o| o == dropped).unwrap();
-            objects.remove(at);
+/// The objects of a sheaf: few distinct ones that are far apart, or close to each other.
+fn objects() -> impl Strategy<Value = Vec<usize>> {
+    let far = (1usize..=6).prop_map(|n| n << 18);
+    let close = (1usize..=1 << 20).prop_map(|n| n * 64);
+    prop_oneof![
+        prop::collection::vec(far, 1..=SLOTS),
+        prop::collection::vec(close, 1..=SLOTS),
+    ]
+}
+
+proptest! {
+    /// Double frees in many sheaves one after the other, compared with a search of all pairs.
+    #[test]
+    fn doubles_are_found(sheaves in prop::collection::vec(objects(), 1..600)) {
+        let (mut marks, mut memory) = (marks(), Memory::default());
+        for mut objects in sheaves {
+            let mut full = memory.full(&objects);
+            while let Some(i) = marks.find_double(&full) {
+                let dropped = full.object(i);
+                let is_double = objects.iter().filter(|&&o| o == dropped).count() > 1;
+                prop_assert!(is_double, "an object is dropped that was freed once");
+                full.remove(i);
+                let at = objects.iter().rposition(|&o| o == dropped).unwrap();
+                objects.remove(at);
+            }
+            let mut left: Vec<usize> = (full.start()..SLOTS).map(|i| full.object(i)).collect();
+            left.sort_unstable();
+            objects.sort_unstable();
+            prop_assert_eq!(&left, &objects);
+            objects.dedup();
+            prop_assert_eq!(left.len(), objects.len(), "a double is left");
         }
-        let mut left: Vec<usize> = (full.start()..SLOTS).map(|i| full.object(i)).collect();
-        left.sort_unstable();
-        objects.sort_unstable();
-        assert_eq!(left, objects);
-        objects.dedup();
-        assert_eq!(left.len(), objects.len(), "a double is left");
     }
-    assert!(doubles > 1000);
 }
 
 /// An object is allocated from any reuse slot, unless it was freed differently; the mark of a
