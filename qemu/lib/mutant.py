@@ -22,12 +22,12 @@ broken, lines 'KEY: VALUE', and the diff follow:
                                         'red' is a test that it reports as failed
     always: WHY                         .ci/run runs it before all others
 
-With 'plan' and 'host' at least one 'red' or 'splat' is needed; 'plan', 'red', 'splat' and 'may' may be
-repeated. Nothing else may fail. With 'end', cases that did not complete count as red: SUITE.after_CASE.
+With 'plan' at least one 'red' or 'splat' is needed, with 'host' a 'red'; 'plan', 'red', 'splat' and 'may' may
+be repeated. Nothing else may fail. With 'end', cases that did not complete count as red: SUITE.after_CASE.
 
 A diff is that of git without what is not needed: '--- a/FILE', '@@' between the hunks of a file, and lines
-with '-', '+' and ' '. A hunk has lines with ' ' only if those with '-' are not enough: together they have to
-be in the file once.
+with '-', '+' and ' '. A hunk has lines with ' ' only if those with '-' are not enough, or if there are none:
+together they have to be in the file once. An empty line is one of the file, but for those at the end.
 """
 
 import fnmatch
@@ -44,7 +44,7 @@ BEGIN = re.compile(r"^== ([a-z0-9]+(?:-[a-z0-9]+)*)$")
 LINE = re.compile(r"^([a-z]+): (\S.*)$")
 FILE = "--- a/"
 # Lines of a diff by git that are not used.
-UNUSED = ("diff ", "index ", "+++ b/")
+UNUSED = ("diff ", "index ", "+++ b/", "\\ ")
 ONCE = ("scenario", "engine", "tests", "end", "boot", "machine", "timeout", "host", "always")
 OFTEN = ("plan", "red", "splat", "may")
 ENDS = ("panic", "hang")
@@ -180,6 +180,8 @@ class Mutant:
         texts = {}
         for name, old, new, where in self._hunks:
             text = texts.get(name) or "\n" + read(tree / name)
+            if old == "\n":
+                raise SetupError(f"{where}: a line with '-' or ' ' has to say where")
             at = text.find(old)
             if at < 0 or text.find(old, at + 1) >= 0:
                 raise SetupError(f"{where}: these lines are {'not' if at < 0 else 'more than once'} in {name}")
@@ -195,6 +197,9 @@ class Mutant:
             plan = Plan(self.plan, self.where, (scenario,))
             ran = expected.of_plan(plan, *expected.in_sources())
             run = expected.names({suite: ran_cases for _, suite, ran_cases in ran})
+            if not run:
+                bad.append("its plan runs no case")
+                continue
             for glob in self.red:
                 if not fnmatch.filter(run, _without_mutant(glob)):
                     bad.append(f"red: {glob}: its plan runs no such case")

@@ -71,7 +71,7 @@ class Hunks(unittest.TestCase):
 
     def test_do_not_fit(self):
         for diff, why in (("-c\n", ":4: these lines are not in x"), (" }\n+c\n", "more than once in x"),
-                          ("+c\n", "more"), ("-a\n+b\n@@\n-b\n", ":7: these lines are more than once"),
+                          ("+c\n", ":4: a line with"), ("-a\n+b\n@@\n-b\n", ":7: these lines are more than once"),
                           ("--- a/y\n-b\n", "y: No such")):
             with self.subTest(diff), self.assertRaisesRegex(SetupError, why):
                 self.broken(diff)
@@ -257,12 +257,14 @@ class Names(unittest.TestCase):
 
     def test_names(self):
         def unknown(red, tests="rcu_ptr_reader.*"):
-            text = f"# Wrong.\nengine: rfc\ntests: {tests}\nred: {red}\n"
+            text = f"# Wrong.\nengine: rfc\ntests: {tests}\n{red}\n"
             return Mutant(text + DIFF, "name").unknown()
-        self.assertEqual(unknown("rcu_ptr_reader.blocks"), [])
-        self.assertEqual(unknown("rcu_ptr_reader.after_*"), [])
-        self.assertEqual(len(unknown("rcu_ptr_reader.no_such")), 1)
-        self.assertEqual(len(unknown("rcu_ptr_reader.blocks", "rcu_ptr_list.*")), 1)
+        self.assertEqual(unknown("red: rcu_ptr_reader.blocks"), [])
+        self.assertEqual(unknown("red: rcu_ptr_reader.after_*"), [])
+        self.assertEqual(unknown("splat: x"), [])
+        self.assertEqual(len(unknown("red: rcu_ptr_reader.no_such")), 1)
+        self.assertEqual(len(unknown("red: rcu_ptr_reader.blocks", "rcu_ptr_list.*")), 1)
+        self.assertEqual(len(unknown("splat: x", "rcu_ptr_list.no_such")), 1)
 
 
 class Control(unittest.TestCase):
