@@ -96,25 +96,6 @@ tests! {
     both_are_refused: both_find_it_full(1);
 }
 
-/// A CPU dies, and another one closes its block (ordered after the CPU's accesses, as by the
-/// hotplug code), while a third one drains closed blocks.
-#[test]
-fn dead_cpu() {
-    model(|| {
-        let cpu = Arc::new(Model::new(4, Flaw::None));
-        let dying = spawn(&cpu, |cpu| {
-            let last = fill_block(cpu);
-            assert!(cpu.queue(last + 1));
-        });
-        let drain = spawn(&cpu, |cpu| cpu.drain(false));
-        dying.join().unwrap();
-        cpu.close(false);
-        let mut freed = cpu.drain(false);
-        freed.extend(drain.join().unwrap());
-        check_all_freed(&cpu, freed, CAPACITY + 1);
-    });
-}
-
 /// A closed block is pushed while another context removes the list, appends it to an earlier one,
 /// and pops the blocks: the counts are right, and only the owner of a block accesses the plain
 /// words of its header.
