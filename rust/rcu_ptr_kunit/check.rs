@@ -4,7 +4,7 @@
 //!
 //! KUnit's own assertion ends the thread of the case without running destructors: caches would stay
 //! and pin the core, hooks and readers would refer to a freed stack, CPUs would stay offline.
-//! `check!` is an error instead.
+//! `check!` evaluates to an error instead: the case returns it.
 
 #[cfg(RCU_PTR_RUNNER)]
 pub(crate) use crate::runner::skip as mark_skipped;
@@ -12,7 +12,8 @@ pub(crate) use crate::runner::skip as mark_skipped;
 pub(crate) use crate::sys::kunit::skip as mark_skipped;
 use kernel::prelude::*;
 
-/// `Ok(())` if the condition is true; otherwise logs it and is an error, which fails the case.
+/// `Ok(())` if the condition is true; otherwise logs it and is an error. A case that returns that
+/// has failed.
 macro_rules! check {
     ($condition:expr $(,)?) => {
         if $condition {

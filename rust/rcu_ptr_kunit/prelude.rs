@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What most suites use.
+//! What most suites use. `core` is rcu_ptr.ko here; Rust's is `::core`.
 
 pub(crate) use crate::{
     bound::{self, by_length, scaled, SLOW},
