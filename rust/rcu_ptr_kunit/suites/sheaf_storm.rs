@@ -152,9 +152,9 @@ mod tests {
         Ok(())
     }
 
-    /// As many NMIs as in the storm of the engine, or as many as come within a time limit: objects
-    /// with a destructor, every other time in a cache with an SRCU domain, in large and in small
-    /// sheaves.
+    /// As many NMIs as in the storm of the engine, or as many as come within a time limit, which is
+    /// enough for each kind of cache: objects with a destructor, every other time in a cache with
+    /// an SRCU domain, in large and in small sheaves. Each storm has a minimum of its own.
     #[test]
     fn destructed_in_many_nmis() -> Result {
         let wanted = match (SLOW, kunit::is_short()) {
@@ -179,7 +179,7 @@ mod tests {
             storms += 1;
         }
         pr_info!("sheaf_storm: {nmis} NMIs in {storms} storms\n");
-        check!(nmis >= wanted / 10)
+        check!(nmis >= wanted || storms >= 4)
     }
 
     /// Allocation, free and free_rcu with sheaves of 1 (the slow path every time), 2 and 56
