@@ -66,8 +66,7 @@ fn round(source: Source, size: usize) -> Result {
 fn memory_returns(source: Source, size: usize) -> Result {
     round(source, size)?;
     if !CAN_COUNT_PAGES {
-        check!(memory::nothing_waits())?;
-        return Ok(());
+        return check!(memory::nothing_waits());
     }
     let slack = slack(size);
     let is_back = memory::is_returned_after(

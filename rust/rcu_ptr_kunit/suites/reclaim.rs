@@ -121,8 +121,7 @@ fn keeps_no_block(cpu: i32) -> Result {
         let has = has_block();
         core::barrier();
         if had {
-            check!(!has)?;
-            return Ok(());
+            return check!(!has);
         }
     }
     Err(ETIME)

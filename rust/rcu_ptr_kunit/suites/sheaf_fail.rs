@@ -85,8 +85,7 @@ fn exercise_failing(what: &str, times: u64, dtor: Option<ObjectFn>) -> Result {
             report(what, n);
             let brought = stats.slab_allocs.div_ceil(3);
             check!(stats.slab_allocs >= 20)?;
-            check!(n >= brought + stats.now_sheaves.saturating_sub(sheaves) && n > 20)?;
-            return Ok(());
+            return check!(n >= brought + stats.now_sheaves.saturating_sub(sheaves) && n > 20);
         }
         thread::still_alive();
     }
