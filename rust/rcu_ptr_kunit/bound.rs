@@ -38,7 +38,7 @@ pub(crate) const TIMEOUT_MSECS: u32 = 60_000;
 const GRACE_PERIODS: i64 = if SLOW { 20 } else { 6 };
 
 /// Lower limit of the measured unit, in nanoseconds: two and a half ticks.
-const MIN_UNIT_NSECS: i64 = 10_000_000;
+pub(crate) const MIN_UNIT_NSECS: i64 = 10_000_000;
 
 /// Waits for `done`, with a timeout that keeps a hang from blocking the boot and is not a limit
 /// under test. Returns whether `done` became true.

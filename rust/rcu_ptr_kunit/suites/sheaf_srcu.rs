@@ -339,7 +339,8 @@ mod tests {
                  {both}, barrier {barrier}\n"
             );
             drop(cache);
-            check!(barrier < 4 * both)
+            // On a single CPU some grace periods end at once.
+            check!(barrier < 4 * both.max(bound::MIN_UNIT_NSECS / 1000))
         })
     }
 
