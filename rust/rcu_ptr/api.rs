@@ -58,7 +58,7 @@ pub(crate) fn is_sound_head(head: *mut u8) -> bool {
 #[cold]
 fn misuse_of(object: NonNull<u8>, field: NonNull<u8>) -> Misuse {
     let (object, field) = (object.addr().get(), field.addr().get());
-    if (object & field) >> KERNEL_BIT & 1 == 0 {
+    if (object | field) >> KERNEL_BIT & 1 == 0 {
         Misuse::User
     } else if (object | field) % LINK_ALIGN != 0 {
         Misuse::Align

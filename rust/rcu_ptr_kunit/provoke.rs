@@ -102,12 +102,14 @@ pub(crate) fn with_head(f: impl FnOnce(*mut u8)) -> Result {
     Ok(())
 }
 
-/// A field beyond the first 4096 bytes of its object.
+/// A field beyond the first 4096 bytes of its object. First one at a user-space address: the
+/// warning for such addresses would show that of the object.
 pub(crate) fn field_too_far() -> Result {
-    expect_splat!(
-        "rcu_ptr: field .* does not start in the first 4096 bytes of object",
-        free_with_wrong_field(4096)
-    )
+    let what = "rcu_ptr: field .* does not start in the first 4096 bytes of object";
+    let user = ptr::without_provenance_mut(0x1000);
+    // SAFETY: The core rejects the field.
+    expect_splat!(what, with_head(|object| unsafe { core::kvfree(object, user) }))?;
+    free_with_wrong_field(4096)
 }
 
 /// Runs `body`, which is expected to trigger the warning `what` the first time: the core gives it

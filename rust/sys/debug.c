@@ -65,7 +65,7 @@ void name parameters							\
 RCU_PTR_WARNS_ONCE(name, (void *ptr, void *field, unsigned long caller),	\
 		   format "; queued by %pS", __VA_ARGS__, (void *)caller)
 
-/* %px: the value is not a kernel address, so it reveals none. */
+/* %px: neither is a kernel address, so they reveal none. */
 RCU_PTR_MISUSE(rcu_ptr_shim_warn_user,
 	       "%px (field %px) is no kernel address, leaked", ptr, field)
 RCU_PTR_MISUSE(rcu_ptr_shim_warn_align,
