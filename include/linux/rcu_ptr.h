@@ -66,7 +66,7 @@ bool __rcu_ptr_within(unsigned long ip);
  * The object may come from kmalloc(), kmalloc_nolock(), kmem_cache_alloc(),
  * vmalloc() or kvmalloc(), of any size.  The caller must not access it
  * afterwards.  Readers that already hold it may read everything but @field until
- * they leave rcu_read_lock().
+ * they leave their RCU read-side critical section.
  *
  * Context: any but NMI.  Interrupts may be off and raw spinlocks held, on
  * PREEMPT_RT as well.  Not in handlers of tracepoints and kprobes that may
@@ -225,8 +225,8 @@ void rcu_ptr_barrier(void);
  *
  * A cache recycles objects without touching the slab: freed ones wait for a
  * grace period in sheaves of up to 56 pointers, and are allocated again from the
- * same sheaves.  Allocation and both ways to free are one operation on a word of
- * this CPU: a slot of a sheaf, or of the few for objects that may be reused at
+ * same sheaves.  Unless a sheaf is used up, each call is one operation on a word
+ * of this CPU: a slot of a sheaf, or of the few for objects that may be reused at
  * once; in any context, NMI included, with no lock, no locked instruction and no
  * barrier.
  *
@@ -246,8 +246,8 @@ struct srcu_struct;
  * @use_link_offset: whether there is one
  * @sheaf_capacity: objects in a sheaf, 1 to 56; 0: by the size of the object
  * @barn_limit: full sheaves to keep per node, up to 65536, and as many empty
- *	ones; 0: 4 MiB worth of objects, at least 10 and at most 1024, and up to
- *	four times that while allocations need more objects than are back yet
+ *	ones; 0: 4 MiB worth of objects, from 10 to 1024 sheaves, and up to four
+ *	times that while objects are allocated from the slab
  *
  * @ctor: called once for an object when its memory is set up, as that of
  *	kmem_cache_create(); its effects persist as long as users restore them
@@ -271,8 +271,8 @@ struct srcu_struct;
  *	rcu_ptr_cache_destroy() has returned.
  * @wait_limit: maximum bytes of objects, as aligned, that wait for a grace period
  *	or for a destructor after it; 0: unlimited.  At the limit allocations may
- *	wait for a grace period, or fail, except with __GFP_NOFAIL; frees never
- *	fail.  See "Wait limit" in docs/sheaves.md.
+ *	wait for some grace periods, and then fail unless __GFP_NOFAIL is set;
+ *	frees never fail.  See "Wait limit" in docs/sheaves.md.
  *
  * The link is only used for objects that are freed while no empty sheaf is
  * available, in any context.  Without a field for it 8 bytes are added after each
@@ -319,8 +319,8 @@ struct rcu_ptr_cache_limits {
  * Without a field for the link @size may be up to 4088 bytes, with one (in the
  * first 4096 bytes) any that kmem_cache_create() accepts.
  *
- * As long as a cache exists rcu_ptr.ko can't be unloaded.  Nothing else is
- * affected by a cache that is never destroyed, as long as its SRCU domain exists.
+ * As long as a cache exists rcu_ptr.ko can't be unloaded.  A cache that is never
+ * destroyed does no other harm, but its SRCU domain must not be cleaned up.
  *
  * Context: process context, may sleep.
  * Return: the cache, or ERR_PTR() of -EINVAL, -ENOMEM, or -ENODEV while
@@ -385,7 +385,7 @@ int rcu_ptr_cache_set_limits(struct rcu_ptr_cache *cache,
 /**
  * rcu_ptr_cache_get_limits() - read the limits of a cache
  * @cache: the cache
- * @limits: filled in, with the values that defaults stand for
+ * @limits: filled in with the limits in force, defaults resolved
  *
  * Context: any.
  */
@@ -437,8 +437,8 @@ static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
  *
  * Objects come from sheaves; if these are empty, from the reserve of
  * rcu_ptr_cache_prefill(); then from kmalloc_nolock(), if the alignment and the
- * flags of the cache allow it and there is no constructor.  A worker refills
- * empty sheaves with more objects than allocations have failed.
+ * flags of the cache allow it and there is no constructor.  A worker then
+ * provides several objects for each allocation that failed.
  *
  * Context: any, NMI included.
  * Return: the object, or NULL
@@ -450,7 +450,7 @@ void *rcu_ptr_cache_alloc_nolock(struct rcu_ptr_cache *cache);
  * @cache: the cache
  * @object: an object of it that no reader can reach, or NULL
  *
- * This is rcu_ptr_cache_free_rcu()
+ * This is rcu_ptr_cache_free_rcu() if four such objects wait on this CPU, and
  *
  * - where debug features check frees, see rcu_ptr_cache_create();
  * - where freed objects are zeroed (init_on_free=1);
@@ -496,7 +496,7 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
  * struct rcu_ptr_cache_stats - counters and gauges of a cache
  * @filled: rcu sheaves that were installed to be filled
  * @emptied: allocation sheaves that were installed to be emptied
- * @missed: allocations that found no sheaf
+ * @missed: allocations that found no sheaf (nolock calls: no reserve either)
  * @nolock_allocs: of these, served by kmalloc_nolock()
  * @engine_fallback: freed objects that found no sheaf and went to the engine;
  *	where there is a destructor or an SRCU domain, to a list of the cache
@@ -553,9 +553,9 @@ struct rcu_ptr_cache_stats {
  * @cache: the cache
  * @stats: filled in
  *
- * rcu_ptr/caches in debugfs has the same numbers.  Four of them have the names
- * there that the slab uses in its own statistics: @filled is free_rcu_sheaf,
- * @emptied alloc_sheaf, @missed alloc_miss, @engine_fallback free_rcu_sheaf_fail.
+ * rcu_ptr/caches in debugfs has the same numbers.  Four of them have other names
+ * there: @filled is free_rcu_sheaf, @emptied alloc_sheaf, @missed alloc_miss,
+ * @engine_fallback free_rcu_sheaf_fail.
  *
  * CPUs are not stopped, so this is no atomic snapshot.
  *

@@ -14,7 +14,7 @@
 //!
 //! // In NMI:
 //! if let Ok(entry) = cache.alloc_nolock(Entry { key: 1 }) {
-//!     // The entry that was there is allocated again when no reader can have it any more.
+//!     // The entry that was there may be allocated again after a grace period.
 //!     drop(slot.swap(Some(entry.share())));
 //! }
 //! # Ok(())

@@ -99,11 +99,11 @@ where
     A: KvFree,
     C: CallbackContext,
 {
-    /// Calls `f` with the object after a grace period, where `C` says; then drops and frees it. A
-    /// closure that has no room does not compile.
+    /// Calls `f` with the object after a grace period, in context `C`; then drops and frees it. A
+    /// closure that is too large does not compile.
     ///
     /// `f` runs once. It may drop boxes and queue other closures. rcu_ptr.ko keeps its code: a
-    /// module that is unloaded goes when its closures have run.
+    /// module is unloaded only after its closures have run.
     ///
     /// # Context
     ///

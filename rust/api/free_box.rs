@@ -67,7 +67,7 @@ pub trait RcuFreeSafe: Sized {
     ///
     /// # Context
     ///
-    /// That of the drop of the box, which this and the destructor of `Self` have to be fit for.
+    /// That of the drop of the box, in which this and the destructor of `Self` must be safe.
     fn drop_before_gp(self: Pin<&mut Self>, view: Pin<&Self::View>);
 }
 
@@ -193,11 +193,11 @@ impl<T: RcuFreeSafe, A: KvFree> RcuFreeBox<T, A> {
 
 impl<T: RcuFreeSafe> RcuFreeBox<T, Kmalloc> {
     /// As [`RcuFreeBox::new()`], with kmalloc_nolock(). Where there is no memory, or the
-    /// allocator's lock is not free, the initializers come back.
+    /// allocator's lock is not free, the initializers are returned.
     ///
     /// # Context
     ///
-    /// Any, NMI included; the initializers have to be fit for it. On PREEMPT_RT there never is
+    /// Any, NMI included; the initializers must be safe there. On PREEMPT_RT there never is
     /// memory in hardirq and NMI.
     ///
     /// # Errors

@@ -200,11 +200,11 @@ impl<T: Send, A: KvFree, C: CallbackContext> RcuBox<T, A, C> {
 
 impl<T: Send, C: CallbackContext> RcuBox<T, Kmalloc, C> {
     /// Allocates a `T` with kmalloc_nolock() and initialises it. Where there is no memory, or the
-    /// allocator's lock is not free, `init` comes back.
+    /// allocator's lock is not free, `init` is returned.
     ///
     /// # Context
     ///
-    /// Any, NMI included; `init` has to be fit for it. On PREEMPT_RT there never is memory in
+    /// Any, NMI included; `init` must be safe there. On PREEMPT_RT there never is memory in
     /// hardirq and NMI: a [`Cache`](super::Cache) has some there too.
     ///
     /// # Errors

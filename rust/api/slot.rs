@@ -22,7 +22,7 @@ use kernel::{
 /// static CURRENT: RcuSlot<RcuKBox<Entry>> = RcuSlot::new();
 ///
 /// # fn example(path: KVec<u8>) -> Result {
-/// // The entry that was there is dropped when no reader can have it any more.
+/// // The entry that was there is dropped after a grace period.
 /// drop(CURRENT.swap(Some(RcuBox::new(Entry { key: 1, path }, GFP_KERNEL)?)));
 ///
 /// let guard = rcu::read_lock();

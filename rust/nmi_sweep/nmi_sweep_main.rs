@@ -49,7 +49,7 @@ mod sys {
 
 // Files of the self-tests, of which this module uses a part.
 #[path = "../rcu_ptr_kunit"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared")]
 #[macro_use]
 mod shared {
     #[macro_use]

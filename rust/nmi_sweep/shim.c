@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The C part of nmi_sweep.ko: parameters, as those of Rust can't be strings, and
- * shims for the kernel and rcu_ptr.ko.  No logic lives here.
+ * shims for the kernel and rcu_ptr.ko.
  */
 #include <linux/module.h>
 #include <linux/moduleparam.h>

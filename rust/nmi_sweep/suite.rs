@@ -94,9 +94,9 @@ fn sweeps_all_workloads() -> bool {
     let sweeps_core = sweeps_core();
     if sweeps_core && !ALL_WORKLOADS {
         skip(if SLOW {
-            c"there is time for one load only: everything is slow here"
+            c"there is time for one workload only: everything is slow here"
         } else {
-            c"there is time for two loads only: breakpoints come and go slowly here"
+            c"there is time for two workloads only: breakpoints come and go slowly here"
         });
     }
     sweeps_core && ALL_WORKLOADS
@@ -319,7 +319,7 @@ mod tests {
 
     fn sweep_caches(workloads: &[Workload]) -> Result {
         if SLOW {
-            skip(c"there is time for one load only: everything is slow here");
+            skip(c"there is time for one workload only: everything is slow here");
             return Ok(());
         }
         sweep_if(sweeps_core(), workloads, Users::Everywhere)

@@ -106,7 +106,7 @@ pub(crate) struct Sweep {
     by_counter: bool,
     /// Number of NMIs.
     pub(crate) nmis: u64,
-    /// Objects of the pool that the loads freed.
+    /// Objects of the pool that the workloads freed.
     pub(crate) freed: u64,
     /// Groups of instructions tried.
     pub(crate) groups: u64,

@@ -66,7 +66,7 @@ const LOCKLESS: &[Wanted] = &[
     all_of("lockless::PolledWork::Handler::run"),
     // The barrier.
     all_but(21, "lockless::barrier::barrier", BUSY),
-    all_of("lockless::barrier::free_expired_batches"),
+    all_of("lockless::barrier::flush_expired_batches"),
 ];
 
 const RFC: &[Wanted] = &[

@@ -203,7 +203,7 @@ fn may_call_debugobjects() -> bool {
 }
 
 /// [`Engine::watch_address()`] of the engine.
-#[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
+#[cfg_attr(not(RCU_PTR_TEST), allow(dead_code, reason = "for tests"))]
 pub(crate) fn watch_address(cpu: i32, index: usize) -> usize {
     engine!(watch_address(cpu, index))
 }

@@ -18,7 +18,7 @@ use core::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// The object or head is registered with debugobjects: it was when it was queued, outside of NMI.
+/// The object or head was registered with debugobjects when it was queued (not possible in NMI).
 pub(crate) const TRACKED: usize = 1;
 /// The address is that of an rcu_head, not of an object.
 pub(crate) const CALL: usize = 2;
@@ -119,8 +119,8 @@ pub(crate) fn split_calls(words: &mut [*mut u8], mut f: impl FnMut(Call)) -> &mu
 ///
 /// # Invariants
 ///
-/// If `len` is 0, so are `first` and `last`. Otherwise `len` heads are linked from `first` to
-/// `last`, unless a head was queued again while it was in this list.
+/// `len` heads are linked from `first` to `last`, unless a head was queued again while it was in
+/// this list. If `len` is 0, `last` is unused.
 pub(crate) struct ReadyCalls {
     first: usize,
     last: usize,

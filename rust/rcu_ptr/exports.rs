@@ -3,10 +3,10 @@
 //! All functions that C calls: those behind include/linux/rcu_ptr.h, the parameters, and the module
 //! notifier. Converts C's arguments to Rust types.
 //!
-//! A hot function is exported as it is and has the fast path. Otherwise it ends in a tail call to
-//! shim.c, which knows the caller's address by then, and which calls a function `rcu_ptr_rs_*` of
-//! this file. The contract of a function is that of include/linux/rcu_ptr.h: objects and heads are
-//! live and the caller's to give away, fields lie in their objects.
+//! Hot functions are exported as they are, and contain the fast path. Where it does not apply they
+//! end in a tail call to shim.c, where the caller's address is known, which calls a function
+//! `rcu_ptr_rs_*` of this file. The contract of a function is that of include/linux/rcu_ptr.h:
+//! objects and heads are live and the caller's to give away, fields lie in their objects.
 //!
 //! ```text
 //!  rcu_ptr_kvfree(p, field)          macro of rcu_ptr.h: checks type and offset of the field
@@ -224,9 +224,9 @@ extern "C" fn rcu_ptr_rs_try_kfree_nolock(ptr: *mut c_void, caller: c_ulong) -> 
     unsafe { api::try_kfree_nolock(ptr.cast(), caller) }
 }
 
-/// `rcu_ptr_kvfree_mightsleep()`.
+/// `rcu_ptr_kvfree_mightsleep()`, on behalf of `caller`.
 #[no_mangle]
-extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {
+extern "C" fn __rcu_ptr_kvfree_mightsleep_for(ptr: *mut c_void, caller: c_ulong) {
     // SAFETY: The contract of this function.
     unsafe { api::kvfree_mightsleep(ptr.cast(), caller) };
 }
@@ -279,13 +279,13 @@ unsafe extern "C" fn rcu_ptr_rs_call_no_slot(word: c_ulong, caller: c_ulong) {
 
 /// `rcu_ptr_barrier()`.
 #[no_mangle]
-extern "C" fn rcu_ptr_rs_barrier() {
+extern "C" fn rcu_ptr_barrier() {
     api::barrier();
 }
 
 /// `__rcu_ptr_barrier_objects()`.
 #[no_mangle]
-extern "C" fn rcu_ptr_rs_barrier_objects() {
+extern "C" fn __rcu_ptr_barrier_objects() {
     api::engine_barrier();
 }
 
@@ -538,10 +538,15 @@ unsafe extern "C" fn __rcu_ptr_cache_zero(cache_ptr: *mut sys::rcu_ptr_cache, ob
 }
 
 /// `rcu_ptr_cache_barrier()`.
+///
+/// # Safety
+///
+/// The cache is live.
 #[no_mangle]
-extern "C" fn rcu_ptr_rs_cache_barrier(cache: &Cache) {
+unsafe extern "C" fn rcu_ptr_cache_barrier(cache_ptr: *mut sys::rcu_ptr_cache) {
     gp::might_sleep();
-    Sheaves::get().barrier_of(cache);
+    // SAFETY: By the safety requirements of this function.
+    Sheaves::get().barrier_of(unsafe { cache(cache_ptr) });
 }
 
 /// `rcu_ptr_cache_set_limits()`.

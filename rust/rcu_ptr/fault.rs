@@ -29,7 +29,7 @@ impl Faults {
     /// Lets `times` allocations fail, beginning with the `nth` from now on; none if either is 0.
     /// Returns how many allocations were left up to the first failure of the previous call; 0: it
     /// has happened.
-    #[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
+    #[cfg_attr(not(RCU_PTR_TEST), allow(dead_code, reason = "for tests"))]
     pub(crate) fn set(&self, nth: u64, times: u64) -> u64 {
         let [nth, times] = [nth, times].map(|n| n.min(u32::MAX.into()));
         let faults = if nth == 0 || times == 0 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Lists of objects that are linked through their own 8-byte field, and of callbacks that are
-//! linked through their `rcu_head`, for where there is no block. Engine `rfc` has one under its
-//! lock. Any context can push to the other, which engine `lockless` uses, and `rfc` after a failed
-//! trylock.
+//! linked through their `rcu_head`, for where there is no block. [`ObjectList`] is protected by the
+//! lock of engine `rfc`. Any context can push to a [`LinkList`], which engine `lockless` uses, and
+//! engine `rfc` after a failed trylock.
 //!
 //! An object that is pushed again while it is linked overwrites its own link. If it is still the
 //! newest one the push fails. Otherwise the list becomes cyclic, or two lists share their ends: no
@@ -298,7 +298,7 @@ impl ObjectList {
     }
 }
 
-/// The result of [`DeferredList::push()`].
+/// The result of [`LinkList::push()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// The list was empty.
@@ -318,11 +318,11 @@ pub(crate) enum Pushed {
 /// # Invariants
 ///
 /// `head` is the `first` of a [`LinkChain`].
-pub(crate) struct DeferredList {
+pub(crate) struct LinkList {
     head: AtomicLink,
 }
 
-impl DeferredList {
+impl LinkList {
     pub(crate) fn new() -> Self {
         Self {
             head: AtomicLink::new(0),

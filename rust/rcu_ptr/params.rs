@@ -23,7 +23,7 @@ struct Number {
     unit: &'static str,
 }
 
-/// Blocks to keep per CPU (`rcutree.rcu_min_cached_objs`). If 0, calls in atomic context get no
+/// Blocks to keep per CPU (`rcutree.rcu_min_cached_objs`). If 0, calls in atomic context open no
 /// block.
 static MIN_CACHED_OBJS: Number = Number {
     id: sys::RCU_PTR_PARAM_MIN_CACHED_OBJS,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C part of rcu_ptr.ko, without any logic: exports, parameters and, in the
- * included files, shims of the kernel's macros and inline functions.
+ * The C part of rcu_ptr.ko: exports, parameters and, in the included files,
+ * shims of the kernel's macros and inline functions.
  */
 #include <linux/err.h>
 #include <linux/module.h>
@@ -68,24 +68,15 @@ void rcu_ptr_shim_call_no_slot(unsigned long word)
 
 void __rcu_ptr_kvfree_mightsleep(void *ptr)
 {
-	rcu_ptr_rs_kvfree_mightsleep(ptr, _RET_IP_);
+	__rcu_ptr_kvfree_mightsleep_for(ptr, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(__rcu_ptr_kvfree_mightsleep);
+EXPORT_SYMBOL_GPL(rcu_ptr_barrier);
 
 /* For rcu_ptr_takeover.ko. */
 EXPORT_SYMBOL_GPL(__rcu_ptr_kvfree_for);
 EXPORT_SYMBOL_GPL(__rcu_ptr_kfree_nolock_for);
-
-void __rcu_ptr_kvfree_mightsleep_for(void *ptr, unsigned long caller)
-{
-	rcu_ptr_rs_kvfree_mightsleep(ptr, caller);
-}
 EXPORT_SYMBOL_GPL(__rcu_ptr_kvfree_mightsleep_for);
-
-void __rcu_ptr_barrier_objects(void)
-{
-	rcu_ptr_rs_barrier_objects();
-}
 EXPORT_SYMBOL_GPL(__rcu_ptr_barrier_objects);
 
 notrace bool __rcu_ptr_within(unsigned long ip)
@@ -93,12 +84,6 @@ notrace bool __rcu_ptr_within(unsigned long ip)
 	return within_module(ip, THIS_MODULE);
 }
 EXPORT_SYMBOL_GPL(__rcu_ptr_within);
-
-void rcu_ptr_barrier(void)
-{
-	rcu_ptr_rs_barrier();
-}
-EXPORT_SYMBOL_GPL(rcu_ptr_barrier);
 
 /* Caches.  Most functions are Rust and only exported here. */
 
@@ -121,12 +106,6 @@ void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_destroy);
 
-void rcu_ptr_cache_barrier(struct rcu_ptr_cache *cache)
-{
-	rcu_ptr_rs_cache_barrier(cache);
-}
-EXPORT_SYMBOL_GPL(rcu_ptr_cache_barrier);
-
 void rcu_ptr_shim_cache_no_slot(struct rcu_ptr_cache *cache, void *object)
 {
 	rcu_ptr_rs_cache_no_slot(cache, object, _RET_IP_);
@@ -142,6 +121,7 @@ EXPORT_SYMBOL_GPL(rcu_ptr_cache_alloc_nolock);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_free);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_free_rcu);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_prefill);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_barrier);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_size);
 EXPORT_SYMBOL_GPL(__rcu_ptr_cache_zero);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_set_limits);

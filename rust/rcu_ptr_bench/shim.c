@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The C part of rcu_ptr_bench.ko: parameters, counters of the kernel, and shims
- * for the kernel.  No logic lives here.
+ * for the kernel.
  */
 #include <linux/hardirq.h>
 #include <linux/module.h>

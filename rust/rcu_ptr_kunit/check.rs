@@ -72,7 +72,7 @@ macro_rules! skip_if {
 }
 
 /// Skips the case if the kernel is built without a config option.
-#[allow(unused_macros)]
+#[allow(unused_macros, reason = "shared")]
 macro_rules! needs {
     ($config:ident) => {
         skip_if!(
@@ -93,7 +93,7 @@ macro_rules! or_skip {
 }
 
 /// A CPU that can be taken down, or skips the case.
-#[allow(unused_macros)]
+#[allow(unused_macros, reason = "shared")]
 macro_rules! other_cpu {
     () => {
         or_skip!($crate::sys::cpu::other(), c"needs two CPUs")

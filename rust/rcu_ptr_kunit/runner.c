@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * C shims of the runner, rust/rcu_ptr_kunit/runner.rs, for kernels without
- * KUnit: a thread for each case, and when the module is loaded.  No logic lives
- * here.
+ * KUnit: a thread for each case, and when the module is loaded.
  */
 #include <linux/completion.h>
 #include <linux/err.h>

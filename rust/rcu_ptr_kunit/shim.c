@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C part of rcu_ptr_kunit.ko: shims for the kernel and rcu_ptr.ko.  No logic
- * lives here.
+ * The C part of rcu_ptr_kunit.ko: shims for the kernel and rcu_ptr.ko.
  */
 #include <linux/module.h>
 #include <linux/workqueue.h>

@@ -6,12 +6,12 @@ use crate::{
     redirect,
     sys::{
         generated as sys,
-        redirected::{Doomed, HEADLESS, KVFREE, KVFREE_NMI, NOLOCK, NOLOCK_NMI},
+        redirected::{DyingCache, HEADLESS, KVFREE, KVFREE_NMI, NOLOCK, NOLOCK_NMI},
     },
 };
 use kernel::{bindings, prelude::*};
 
-/// Passes an object that is given up to the engine, if it is to have it. Returns what to count.
+/// Passes an object to the engine unless the kernel has to free it. Returns what to count.
 ///
 /// # Safety
 ///
@@ -76,7 +76,7 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_rest(
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_takeover_rs_destroy(cache: *mut bindings::kmem_cache) {
     // SAFETY: By the safety requirements of this function.
-    redirect::destroy(unsafe { Doomed::new(cache) });
+    redirect::destroy(unsafe { DyingCache::new(cache) });
 }
 
 #[no_mangle]

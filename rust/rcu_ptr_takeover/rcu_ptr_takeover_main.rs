@@ -5,13 +5,13 @@
 //!
 //! ```text
 //!  exports.rs   what C calls
-//!  redirect.rs  what becomes of a call; caches that are destroyed
+//!  redirect.rs  whether the engine or the kernel handles a call; destruction of kmem_caches
 //!  stats.rs     what was redirected, in debugfs
 //! ```
 //!
-//! In its place the kernel's functions are redirected in this order: first `kmem_cache_destroy()`,
-//! so that every cache that is destroyed from then on waits for the engine as well; then the
-//! others. At unload in the reverse order, and between both all that the engine has is freed.
+//! `kmem_cache_destroy()` is redirected first, so that every cache that is destroyed from then on
+//! waits for the engine as well; then the others. At unload the order is reversed, and the engine
+//! is drained in between.
 
 // The files of rust/sys that this module uses: docs/reading.md.
 #[path = "../sys"]
@@ -38,7 +38,7 @@ module! {
 /// How many functions are redirected.
 const ALL: usize = 3;
 
-/// The functions, in the order in which they were redirected; given back when it is dropped.
+/// The functions, in the order in which they were redirected; unregistered on drop.
 struct Taken {
     functions: [Option<Redirected>; ALL],
     begun: bool,
@@ -67,10 +67,10 @@ impl Drop for Taken {
         }
         // No call reaches the engine any more, whichever function it comes by.
         for slot in self.functions.iter_mut().rev() {
-            if let Some(Err(e)) = slot.take().map(Redirected::give_back) {
+            if let Some(Err(e)) = slot.take().map(Redirected::unregister) {
                 pr_emerg!(
-                    "ftrace does not give the kernel's functions back ({}): they lead to the kernel, \
-                     but through this module, which stays in memory\n",
+                    "ftrace can't unregister the redirections ({}): the kernel's functions are called \
+                     through this module, which stays in memory\n",
                     e.to_errno()
                 );
                 loop {
@@ -78,8 +78,7 @@ impl Drop for Taken {
                 }
             }
         }
-        // Not before all are given back: calls that keep coming are counted, and might always be
-        // there.
+        // After all are unregistered: further calls might keep a count above zero for ever.
         redirect::drain();
         if self.begun {
             stats::log_totals();

@@ -14,7 +14,7 @@
 //!
 //!  DESTROYING?                       DESTROYING += 1
 //!    0: insert into the engine       synchronize_rcu(), wait for SLEEPING
-//!    else: the kernel's              rcu_ptr_barrier()
+//!    else: the kernel's              __rcu_ptr_barrier_objects()
 //!                                    the kernel's kmem_cache_destroy()
 //!                                    DESTROYING -= 1
 //! ```
@@ -24,7 +24,7 @@
 //!
 //! All functions but [`decide()`] and [`rest()`] may sleep.
 
-use crate::sys::redirected::{self as sys, Doomed};
+use crate::sys::redirected::{self as sys, DyingCache};
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Full, Relaxed},
@@ -115,7 +115,7 @@ fn flush() {
 }
 
 /// `kmem_cache_destroy()`
-pub(crate) fn destroy(cache: Option<Doomed>) {
+pub(crate) fn destroy(cache: Option<DyingCache>) {
     let _inside = Counted::new(&INSIDE);
     let Some(cache) = cache else { return };
     sys::count(sys::DESTROYED);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * C shims of rcu_ptr_takeover.ko: what ftrace calls, per-CPU counters, and the
- * kernel's functions by another way than their names.  No logic lives here.
+ * kernel's functions by another way than their names.
  *
  * Two ways lead from a function of the kernel to the stub that takes its place:
  *

@@ -29,7 +29,7 @@ fn taken() -> u64 {
     NAMES[..6].iter().map(|&(what, _)| sys::sum(what)).sum()
 }
 
-/// The file; it goes when the value is dropped.
+/// The file, which is removed on drop.
 #[pin_data]
 pub(crate) struct StatsFile {
     #[pin]
@@ -38,7 +38,7 @@ pub(crate) struct StatsFile {
 }
 
 impl StatsFile {
-    /// Makes the folder and the file; may sleep. Without CONFIG_DEBUG_FS nothing happens.
+    /// Creates the directory and the file; may sleep. Without CONFIG_DEBUG_FS nothing happens.
     pub(crate) fn new() -> impl PinInit<Self> {
         let dir = debugfs::Dir::new(c"rcu_ptr_takeover");
         pin_init!(Self {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The C part of rcu_ptr_torture.ko: failure reports, and shims for the kernel.
- * No logic lives here.
  */
 #include <linux/atomic.h>
 #include <linux/module.h>

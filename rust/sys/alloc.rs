@@ -167,7 +167,7 @@ pub(crate) const HWCACHE_ALIGN: u32 = 1 << bindings::_slab_flag_bits__SLAB_HWCAC
 /// The slab's checks of a [`RawCache`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checks {
-    /// None.
+    /// No checks.
     None,
     /// Freed objects are poisoned, and double frees reported (CONFIG_SLUB_DEBUG).
     Poison,

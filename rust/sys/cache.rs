@@ -131,12 +131,12 @@ impl SheafCache {
     }
 
     /// Allocates `n` objects with `GFP_KERNEL`.
-    pub(crate) fn alloc_many(&self, n: usize) -> Result<ObjectList> {
+    pub(crate) fn alloc_many(&self, n: usize) -> Result<CacheObjects> {
         let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
         for _ in 0..n {
             objects.push(self.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
         }
-        Ok(ObjectList(objects))
+        Ok(CacheObjects(objects))
     }
 
     /// `rcu_ptr_cache_alloc()` with any flags.
@@ -212,7 +212,7 @@ impl SheafCache {
         to_result(unsafe { sys::rcu_ptr_cache_prefill(self.0.as_ptr(), objects as c_uint, gfp) })
     }
 
-    /// Objects in rcu sheaves, and sheaves and objects that wait for a grace period.
+    /// Objects in rcu sheaves, plus the number of sheaves that wait for a grace period.
     pub(crate) fn waiting(&self) -> u64 {
         let stats = self.stats();
         stats.now_rcu + stats.now_closed + stats.now_waiting
@@ -260,12 +260,12 @@ impl SheafCache {
 }
 
 /// Allocated objects, which other CPUs may free.
-pub(crate) struct ObjectList(pub(crate) KVVec<NonNull<u8>>);
+pub(crate) struct CacheObjects(pub(crate) KVVec<NonNull<u8>>);
 
 // SAFETY: Shares the addresses only.
-unsafe impl Sync for ObjectList {}
+unsafe impl Sync for CacheObjects {}
 
-impl Deref for ObjectList {
+impl Deref for CacheObjects {
     type Target = [NonNull<u8>];
 
     fn deref(&self) -> &Self::Target {
@@ -312,7 +312,7 @@ pub(crate) fn null(cache: &SheafCache) {
     }
 }
 
-/// Addresses of the functions that may be called in any context.
+/// Addresses of the functions that allocate and free.
 pub(crate) fn functions() -> [usize; 4] {
     [
         sys::__rcu_ptr_cache_alloc as *const () as usize,

@@ -4,7 +4,7 @@
 #include <linux/lockdep.h>
 #include <linux/rcupdate.h>
 
-/* Held around callbacks, and acquired by whoever waits for them. */
+/* Held around callbacks, and acquired by those that wait for them. */
 #ifdef CONFIG_LOCKDEP
 static struct lock_class_key rcu_ptr_call_key;
 static struct lockdep_map rcu_ptr_call_map =
@@ -37,7 +37,7 @@ void rcu_ptr_shim_call_wait(void)
 #endif
 }
 
-/* Held around destructors of caches, and acquired by whoever waits for them. */
+/* Held around destructors of caches, and acquired by those that wait for them. */
 #ifdef CONFIG_LOCKDEP
 static struct lock_class_key rcu_ptr_dtor_key;
 static struct lockdep_map rcu_ptr_dtor_map =

@@ -9,7 +9,7 @@ use kernel::sync::atomic::Atomic;
 /// This CPU's word: `rcu_ptr_current_block` of percpu.c.
 pub(crate) use super::this_cpu::arch::current_block as this;
 
-/// The word of `cpu`, a possible CPU: to read it, and to modify it when the CPU is dead.
+/// The word of `cpu`, a possible CPU: to read it, and to modify it while that CPU does not use it.
 pub(crate) fn of(cpu: i32) -> &'static Atomic<u64> {
     // SAFETY: A static per-CPU word, aligned and initialised; all other access is atomic as well.
     unsafe { Atomic::from_ptr(sys::rcu_ptr_shim_current_block(cpu).cast()) }

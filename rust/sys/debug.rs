@@ -42,7 +42,7 @@ pub(crate) fn kmemleak_ignore(object: NonNull<u8>) {
 /// Whether objects are registered with debugobjects.
 pub(crate) const OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 
-/// Whether debugobjects or kmemleak are called when objects are queued, which NMI can't do.
+/// Whether debugobjects or kmemleak are called when objects are queued: not possible in NMI.
 pub(crate) const HOOKS: bool = cfg!(any(CONFIG_DEBUG_OBJECTS_RCU_HEAD, CONFIG_DEBUG_KMEMLEAK));
 
 /// Registers a block of `bytes` bytes at `base` with kmemleak, which then scans it for pointers.

@@ -165,8 +165,8 @@ pub(crate) fn cond_resched() {
     unsafe { sys::rcu_ptr_shim_cond_resched_rcu_qs() };
 }
 
-/// Sleeps for about a jiffy.
-pub(crate) fn sleep_a_jiffy() {
+/// Sleeps for about a millisecond.
+pub(crate) fn sleep_a_millisecond() {
     kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
 }
 

@@ -67,8 +67,8 @@ impl Going {
     }
 
     /// Whether it may use this module's symbols: it is in /sys/module/rcu_ptr/holders; or it is not
-    /// in sysfs at all, as its load failed before or after that time, when setters of its
-    /// parameters have run. (A kernel without CONFIG_SYSFS does not tell: any module may.)
+    /// in sysfs, as its load has failed: setters of its parameters may have queued callbacks.
+    /// (In a kernel without CONFIG_SYSFS this can't be told: any module may.)
     pub(crate) fn may_use_this(&self) -> bool {
         // SAFETY: By the type invariants; the directory lives as long as this module.
         unsafe {

@@ -120,7 +120,7 @@ pub(super) fn resched() {
 
 /// [`resched()`], and returns `value`. In C, as the compiler would save `value` itself if it knew
 /// that.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "used on one architecture")]
 #[inline(always)]
 pub(super) fn resched_with(value: *mut u8) -> *mut u8 {
     // SAFETY: As above.

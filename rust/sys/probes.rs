@@ -20,7 +20,7 @@ pub(crate) struct Counters {
     pub(crate) queued: [Atomic<u64>; 4],
     /// Of those, on the list.
     pub(crate) list: Atomic<u64>,
-    /// Of those, deferred by engine rfc, as another context held the lock.
+    /// Of those, deferred by engine rfc.
     pub(crate) later: Atomic<u64>,
     /// Of those, freed by a caller that waited for a grace period.
     pub(crate) waited: Atomic<u64>,
@@ -30,7 +30,7 @@ pub(crate) struct Counters {
     pub(crate) invoked: Atomic<u64>,
     /// The function of the last callback that may not sleep, and of the last that may.
     pub(crate) func: [Atomic<u64>; 2],
-    /// Objects whose caller found the lock held.
+    /// Objects that engine rfc deferred.
     pub(crate) deferred: Atomic<u64>,
     /// Refills delayed after memory pressure.
     pub(crate) backoffs: Atomic<u64>,

@@ -49,7 +49,7 @@ pub(crate) fn can_jump() -> bool {
     unsafe { sys::rcu_ptr_takeover_shim_can_jump() }
 }
 
-/// A redirected function. It stays redirected unless [`Self::give_back()`] is called.
+/// A redirected function. It stays redirected unless [`Self::unregister()`] is called.
 ///
 /// # Invariants
 ///
@@ -73,7 +73,7 @@ impl Redirected {
 
     /// Reverts the redirection. Calls that have started may still be in this module; after an
     /// error, later ones as well.
-    pub(crate) fn give_back(self) -> Result {
+    pub(crate) fn unregister(self) -> Result {
         // SAFETY: By the type invariants.
         to_result(unsafe { sys::rcu_ptr_takeover_shim_unregister(self.0 as c_uint) })
     }
@@ -153,9 +153,9 @@ impl Drop for Notified {
 }
 
 /// A `kmem_cache` that is being destroyed.
-pub(crate) struct Doomed(NonNull<bindings::kmem_cache>);
+pub(crate) struct DyingCache(NonNull<bindings::kmem_cache>);
 
-impl Doomed {
+impl DyingCache {
     /// `cache`; `None`: it is null.
     ///
     /// # Safety

@@ -18,18 +18,14 @@ void rcu_ptr_rs_kvfree(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_no_slot(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kfree_nolock(void *field, void *ptr, unsigned long caller);
 bool rcu_ptr_rs_try_kfree_nolock(void *ptr, unsigned long caller);
-void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
 void rcu_ptr_rs_call(struct rcu_head *head, rcu_callback_t func, bool sleeps,
 		     unsigned long caller);
 void rcu_ptr_rs_call_no_slot(unsigned long word, unsigned long caller);
-void rcu_ptr_rs_barrier(void);
-void rcu_ptr_rs_barrier_objects(void);
 int rcu_ptr_rs_cache_create(const char *name, unsigned int size,
 			    const struct rcu_ptr_cache_args *args,
 			    unsigned int flags, struct rcu_ptr_cache **out);
 void rcu_ptr_rs_cache_destroy(struct rcu_ptr_cache *cache,
 			      unsigned long caller);
-void rcu_ptr_rs_cache_barrier(struct rcu_ptr_cache *cache);
 void rcu_ptr_rs_cache_no_slot(struct rcu_ptr_cache *cache, void *object,
 			      unsigned long caller);
 void rcu_ptr_rs_cache_twice(struct rcu_ptr_cache *cache, void *object,

@@ -222,7 +222,7 @@ pub(crate) fn is_kfence(object: NonNull<u8>) -> bool {
 }
 
 /// Hooks of this kernel at allocation and free.
-pub(crate) struct Checks {
+pub(crate) struct SlabChecks {
     /// A checker has to see each free: KASAN, KMSAN, KCSAN, debugobjects, the checks of SLUB for
     /// all caches.
     pub(crate) objects: bool,
@@ -233,10 +233,10 @@ pub(crate) struct Checks {
 }
 
 /// Reads the configuration, which is constant after boot.
-pub(crate) fn checks() -> Checks {
+pub(crate) fn checks() -> SlabChecks {
     // SAFETY: No requirements.
     let bits = unsafe { sys::rcu_ptr_shim_checks() };
-    Checks {
+    SlabChecks {
         objects: bits & sys::RCU_PTR_CHECKS_OBJECTS != 0,
         init_on_alloc: bits & sys::RCU_PTR_CHECKS_INIT_ON_ALLOC != 0,
         init_on_free: bits & sys::RCU_PTR_CHECKS_INIT_ON_FREE != 0,
@@ -267,8 +267,8 @@ pub(crate) fn for_sheaf(gfp: u32) -> u32 {
 
 /// For a caller that may sleep and has a fallback: no retries of reclaim.
 pub(crate) const GFP_TASK: u32 = bindings::GFP_KERNEL | GFP_TRY;
-/// Of a refill, which the next miss retries: reclaim, which may wait for a slow device, is left to
-/// kswapd.
+/// For a refill, which the next miss retries. Direct reclaim may wait for a slow device, so reclaim
+/// is left to kswapd.
 pub(crate) const GFP_REFILL: u32 = GFP_ATOMIC;
 /// Flags of an attempt that may fail: no retries, no memory reserves, no warning.
 const GFP_TRY: u32 = sys::RCU_PTR_SHIM_GFP_TRY;

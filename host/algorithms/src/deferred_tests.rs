@@ -6,7 +6,7 @@
 
 use super::list_tests::linked;
 use crate::{
-    list::{DeferredList, Linked, Pushed},
+    list::{LinkList, Linked, Pushed},
     rfc::deferred::{self, Deferred, DeferredState, Progress, BUDGET},
 };
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ enum Event {
 
 struct Cpu {
     deferred: RefCell<DeferredState>,
-    list: DeferredList,
+    list: LinkList,
     pushed: RefCell<Vec<NonNull<u8>>>,
     queued: RefCell<Vec<NonNull<u8>>>,
     handler: Cell<bool>,
@@ -53,7 +53,7 @@ impl Cpu {
     fn new(events: impl IntoIterator<Item = Event>) -> Self {
         Self {
             deferred: RefCell::new(DeferredState::new()),
-            list: DeferredList::new(),
+            list: LinkList::new(),
             pushed: RefCell::default(),
             queued: RefCell::default(),
             handler: Cell::new(false),
@@ -172,7 +172,7 @@ impl Deferred for Cpu {
         ret
     }
 
-    fn list(&self) -> &DeferredList {
+    fn list(&self) -> &LinkList {
         &self.list
     }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     entry::Call,
-    list::{DeferredList, LinkChain, Linked, ListEnd, ObjectList, Pushed, RESCHED_EVERY},
+    list::{LinkChain, LinkList, Linked, ListEnd, ObjectList, Pushed, RESCHED_EVERY},
 };
 use std::ptr::NonNull;
 
@@ -63,7 +63,7 @@ fn pushed_twice_in_a_row() {
 
 #[test]
 fn deferred_twice_in_a_row() {
-    let list = DeferredList::new();
+    let list = LinkList::new();
     let (a, b) = (object(), object());
     // SAFETY: The field is the first word.
     let push = |object| unsafe { list.push(linked(object)) };
@@ -81,7 +81,7 @@ fn deferred_twice_in_a_row() {
 #[test]
 fn words_lead_to_the_newest() {
     let mut list = ObjectList::new();
-    let deferred = DeferredList::new();
+    let deferred = LinkList::new();
     for object in objects(2) {
         assert!(push(&mut list, object));
         // SAFETY: The field is the second word.
@@ -121,7 +121,7 @@ fn cycles_are_found() {
 
 /// A deferred list, whose length is not known.
 fn chain_of<'a>(objects: impl IntoIterator<Item = &'a NonNull<u8>>) -> LinkChain {
-    let list = DeferredList::new();
+    let list = LinkList::new();
     for &object in objects {
         // SAFETY: The field is the first word.
         unsafe { list.push(linked(object)) };
@@ -170,7 +170,7 @@ fn ends_are_found() {
 /// Objects and callbacks in one list keep their kinds.
 #[test]
 fn callbacks_among_objects() {
-    let list = DeferredList::new();
+    let list = LinkList::new();
     let mut pushed = Vec::new();
     for (i, start) in objects(64).into_iter().enumerate() {
         let call = Call::new(start.as_ptr(), i & 2 != 0);

@@ -187,7 +187,7 @@ impl Model {
                 words.push(std::ptr::without_provenance_mut(word));
             }
             // SAFETY: The grace period is over, unless that is the flaw.
-            let mut has_calls = unsafe { block.take_calls() };
+            let mut has_calls = unsafe { block.take_call_mark() };
             if self.flaw == Flaw::MarksBeforeItReserves {
                 has_calls = self.has_calls(block.base()).swap(false, Ordering::Relaxed);
             }

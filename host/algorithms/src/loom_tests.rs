@@ -6,7 +6,7 @@
 //! for the writer.
 
 use crate::{
-    list::{DeferredList, Linked, Pushed},
+    list::{LinkList, Linked, Pushed},
     lockless::block::Spares,
     lockless_model::{Flaw, Model, CAPACITY},
     sync::{AtomicLink, Plain},
@@ -167,7 +167,7 @@ fn sees_a_change_before_a_read() {
 
 /// A deferred list, and objects of one word, which contain the links.
 struct Deferred {
-    list: DeferredList,
+    list: LinkList,
     links: [Link; 3],
 }
 
@@ -205,7 +205,7 @@ impl Deferred {
 fn deferred_by_two() {
     model(|| {
         let deferred = Arc::new(Deferred {
-            list: DeferredList::new(),
+            list: LinkList::new(),
             links: [(); 3].map(|()| Link(Plain::new(0))),
         });
         let other = spawn(&deferred, |deferred| deferred.push(0) + deferred.push(1));

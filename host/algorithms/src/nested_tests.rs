@@ -202,8 +202,8 @@ fn blocks_keep_their_notes() {
             blocks.for_each(|block| {
                 let words = block.objects().iter().map(|word| word.addr()).collect();
                 seen.push((block.base(), block.since(), words));
-                assert_eq!(block.take_calls(), block.base() == bases[1]);
-                assert!(!block.take_calls());
+                assert_eq!(block.take_call_mark(), block.base() == bases[1]);
+                assert!(!block.take_call_mark());
             });
             let expected = [(bases[1], 8, vec![16, 8]), (bases[0], 7, vec![8])];
             assert_eq!(seen, expected);
@@ -255,7 +255,7 @@ fn blocks_say_what_they_have() {
         cpu.close(false);
         let mut block = cpu.closed.take().pop().expect("it is closed");
         // SAFETY: No context is about to store.
-        assert_eq!(unsafe { block.take_calls() }, number % 2 == 1);
+        assert_eq!(unsafe { block.take_call_mark() }, number % 2 == 1);
     }
 }
 

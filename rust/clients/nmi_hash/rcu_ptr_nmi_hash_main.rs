@@ -4,14 +4,14 @@
 //! evicts old ones, while others read it. Without `unsafe`.
 //!
 //! ```text
-//!  NMI      cycles overflow, or the watched word is written: looks its entry up, adds one where
-//!           there is none (alloc_nolock()), in place of the oldest where the bucket is full
-//!  softirq  a timer begins a new phase every so often, and takes entries of old phases out
+//!  NMI      cycles overflow, or the watched word is written: looks its entry up, adds one if there
+//!           is none (alloc_nolock()), in place of the oldest if the bucket is full
+//!  softirq  a timer begins a new phase now and then, and removes entries of old phases
 //!  task     reads /sys/kernel/debug/rcu_ptr_nmi_hash/entries
 //! ```
 //!
-//! What is thrown out is freed after a grace period (free_rcu in NMI), and comes back as a new
-//! entry. At unload every entry that was added must have been removed, once.
+//! A removed entry is freed after a grace period (free_rcu() in NMI), and its memory is allocated
+//! again for a new one. At unload every entry that was added must have been removed, once.
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;

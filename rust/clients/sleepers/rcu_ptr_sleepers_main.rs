@@ -5,15 +5,17 @@
 //!
 //! ```text
 //!  sched_switch  a task that goes to sleep gets an entry, which owns its stack trace; the one that
-//!                comes back loses its own. Interrupts are off and the run queue is locked:
-//!                kmalloc(), kfree(), call_rcu() and whatever wakes a task can't be used here
+//!                wakes up loses its own. Interrupts are off and the run queue is locked:
+//!                kmalloc(), kfree(), call_rcu() and all that wakes a task can't be used here
 //!  task          reads /sys/kernel/debug/rcu_ptr_sleepers/sleepers, under RCU
 //! ```
 //!
-//! An entry that is taken out is dropped after a grace period, and its stack trace with it: a
-//! destructor runs then, in a worker. When the module is unloaded there are always some that still
-//! wait. Nothing has to be done about them: rcu_ptr.ko keeps the module's code until they are
-//! through.
+//! A removed entry is dropped after a grace period, and its stack trace with it: a destructor runs
+//! then, in a worker. When the module is unloaded there are always some that still wait. Nothing
+//! has to be done about them: rcu_ptr.ko keeps the module's code until they are dropped.
+//!
+//! For PREEMPT_RT take the entries from a `Cache`: kmalloc_nolock() must not be called there with
+//! the lock of a run queue held.
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
@@ -186,7 +188,7 @@ impl Table {
         }
     }
 
-    /// Removes the entry of a task that comes back.
+    /// Removes the entry of a task that wakes up.
     fn remove(&self, pid: i32) {
         let guard = rcu::read_lock();
         for slot in self.bucket(pid) {
@@ -223,7 +225,7 @@ fn show(table: &Arc<Table>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     writeln!(f)?;
     for slot in table.slots.iter() {
-        // An entry stays as it is while it is shown, though its task may come back meanwhile.
+        // An entry stays as it is while it is shown, though its task may wake up meanwhile.
         let guard = rcu::read_lock();
         if let Some(sleeper) = slot.load(&guard) {
             sleeper.show(f)?;

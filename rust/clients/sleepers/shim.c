@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C of rcu_ptr_sleepers.ko: a probe on sched_switch, and the shims of what it
- * takes of the kernel.  No logic lives here.
+ * The C of rcu_ptr_sleepers.ko: a probe on sched_switch, and shims for the
+ * kernel.
  */
 #include <linux/instruction_pointer.h>
 #include <linux/kallsyms.h>

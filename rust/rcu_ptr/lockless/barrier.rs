@@ -72,17 +72,17 @@ pub(crate) fn barrier(engine: &impl LocklessBarrier) {
     if waits || again {
         engine.grace_period();
     }
-    free_expired_batches(engine);
+    flush_expired_batches(engine);
     if again {
         engine.each(|cpu| start_all(engine, cpu));
         engine.grace_period();
-        free_expired_batches(engine);
+        flush_expired_batches(engine);
     }
 }
 
 /// Lets workers free the batches whose grace period has ended, and waits for all workers that free
 /// objects of batches; not for grace periods.
-fn free_expired_batches(engine: &impl LocklessBarrier) {
+fn flush_expired_batches(engine: &impl LocklessBarrier) {
     engine.each(|cpu| engine.free_polled(cpu));
     engine.each(|cpu| {
         cpu.flush_polled();

@@ -66,7 +66,7 @@ pub(crate) struct Batch<O, G> {
 
 /// The slot of a batch.
 enum BatchSlot<O, G> {
-    /// Unused, and its work item is idle.
+    /// Unused. Its work item is not pending, but may still be freeing the previous batch.
     Free,
     /// In use; the work item waits for the grace period.
     Waiting(Batch<O, G>),

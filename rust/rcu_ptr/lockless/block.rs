@@ -15,8 +15,8 @@
 //! ```
 //!
 //! A reservation subtracts 8 from the word. If the word points into the header (all offset bits
-//! above those of the header are clear) there is no free slot; the topmost word of a header at
-//! address 0 means that there is no block. Reservations subtract even if there is no slot. The
+//! above those of the header are clear) there is no free slot. [`Layout::NONE`], which is 8 below
+//! [`Layout::HEADER`], means no block. Reservations subtract even if there is no slot. The
 //! header has room for these: each such context resets the word before it returns, so only contexts
 //! that are nested in each other on one CPU can be outstanding (a task, softirq, hardirq, NMI, and
 //! exceptions in them), which are far fewer than [`Layout::HEADROOM`].
@@ -200,7 +200,7 @@ impl<L: Layout> Block<L> {
     /// # Safety
     ///
     /// As for [`Self::objects()`].
-    pub(crate) unsafe fn take_calls(&mut self) -> bool {
+    pub(crate) unsafe fn take_call_mark(&mut self) -> bool {
         // ORDERING: None needed, as for the slots.
         let calls = self.header().calls.load_relaxed() != 0;
         if calls {
@@ -410,8 +410,8 @@ impl Spares {
         })
     }
 
-    /// Adds a block if one of the first `limit()` slots is free, and otherwise calls `excess` with
-    /// it; as well with each block beyond the limit if that has been lowered meanwhile.
+    /// Adds a block if one of the first `limit()` slots is free; otherwise calls `excess` with it.
+    /// If the limit was lowered meanwhile, `excess` is also called for each block beyond it.
     pub(crate) fn put(
         &self,
         base: usize,

@@ -16,11 +16,11 @@
 //! Every block is closed within a drain interval: it was opened after the monitor last closed the
 //! current block, and an interval after that the monitor closes the current block again.
 //!
-//! A batch is freed by its work item after a grace period, or before that by [`PolledWork`], when
-//! this CPU polls and finds the grace period ended. Under the lock it only decides;
-//! workqueues, RCU callbacks and trace events are left to after it.
+//! A batch is freed by its work item after a grace period, or before that by [`PolledWork`], when a
+//! context that collects finds the grace period ended. Only decisions are made under the lock;
+//! workqueues, RCU callbacks and trace events are used after it is dropped.
 //!
-//! With debugobjects, objects that were registered when they were queued, which NMI can't do, have
+//! With debugobjects, objects that were registered when they were queued (not possible in NMI) have
 //! [`TRACKED`] set in their slots. The others are registered here, all of a batch before the first
 //! one is freed, so that an object that is in it twice is detected.
 
@@ -78,7 +78,7 @@ pub(super) fn arm_monitor(krcp: &Krcp, on: &impl OnCpu) {
     }
 }
 
-/// To be called when a block is full, or a block's worth of objects is linked. Collects them if
+/// To be called when a block was closed, or a block's worth of objects is linked. Collects them if
 /// interrupts are enabled, as no lock is held then that call_rcu() or a wakeup takes. Otherwise
 /// the irq_work collects them at the next tick, unless the monitor is due within a second (within a
 /// jiffy if [`FAST_OBJECTS`] wait). On PREEMPT_RT, from [`HARD_OBJECTS`] on, another irq_work
@@ -88,7 +88,7 @@ pub(super) fn arm_monitor(krcp: &Krcp, on: &impl OnCpu) {
 ///
 /// As for [`arm_monitor()`].
 #[inline]
-pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
+pub(super) fn collect_soon(krcp: &Krcp, on: &impl OnCpu) {
     if context::may_lock() {
         start_batch(krcp, &IrqsOff::save());
         // Otherwise the monitor starts it, possibly much later.
@@ -267,7 +267,7 @@ fn close_there(krcp: &Krcp) {
     }
 }
 
-/// Registers the current block with kmemleak, if it was allocated in NMI.
+/// Registers the current block with kmemleak, if it came from `alloc_page_nolock()`.
 fn scan_current(krcp: &Krcp) {
     let base = Page::base(krcp.current.load(Relaxed) as usize);
     // SAFETY: Called by irq_works only, in hardirq or in an irq_work thread, which are RCU
@@ -410,9 +410,9 @@ impl batches::Collect for CollectCtx<'_> {
                 trace::batch_start(krcp.common.cpu, index, counts, snap.number());
                 if new {
                     krcp.counters.add(Counter::Batches, 1);
-                    // Always queued: the slot was free, so its work item is idle or about to
-                    // return. The slot can't be reused before this, as the grace period can't end
-                    // while interrupts are off.
+                    // Always queued: the slot was free, so its work item is not pending, though
+                    // it may be running. The slot can't be reused before this, as the grace period
+                    // can't end while interrupts are off.
                     krcp.common.batch_works[index].queue(&krcp.common.queues.reclaim);
                 }
             }
@@ -482,7 +482,7 @@ pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<BatchObjects, Snapsho
         let since = block.since();
         // SAFETY: The block was closed before the grace period of the batch started, which has
         // ended.
-        let has_calls = unsafe { block.take_calls() };
+        let has_calls = unsafe { block.take_call_mark() };
         // SAFETY: As above.
         let mut objects = unsafe { block.objects() };
         if has_calls {

@@ -79,7 +79,7 @@ unsafe fn put<C: BlockFastPath>(cpu: &C, slot: usize, word: usize, kind: Kind) {
 pub(crate) trait BlockCpu: BlockFastPath {
     /// Returns an unused block, if there is one.
     fn take_block(&self) -> Option<usize>;
-    /// Returns a block that has never been current, or has been empty since.
+    /// Gives back a block that was never current, or in which no slot was reserved while it was.
     fn put_block(&self, base: usize);
     /// A block was closed, and is passed on. Its reserved slots, `filled` of them, are all written
     /// by the end of any grace period that starts after this.

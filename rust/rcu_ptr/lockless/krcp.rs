@@ -19,12 +19,12 @@ use crate::{
     calls::Calls,
     engine::Gauges,
     fault, krcp,
-    list::DeferredList,
+    list::LinkList,
     params,
     platform::LocalWord,
     stats::{Counter, Stats, NAMES},
     sys::{
-        current_block,
+        context, current_block,
         hotplug::Callbacks,
         irq::IrqsOff,
         irq_work::{IrqWork, Urgency},
@@ -80,7 +80,7 @@ pub(crate) struct Krcp {
     /// Objects in these.
     pub(super) closed_objects: Atomic<usize>,
     /// Objects linked through their fields, as there was no block.
-    pub(super) list: DeferredList,
+    pub(super) list: LinkList,
     /// The length of `list`.
     pub(super) nr_listed: Atomic<usize>,
     /// When its first object was linked, in jiffies.
@@ -130,7 +130,7 @@ impl Krcp {
             current: current_block::of(cpu),
             closed: ClosedList::new(),
             closed_objects: Atomic::new(0),
-            list: DeferredList::new(),
+            list: LinkList::new(),
             nr_listed: Atomic::new(0),
             list_since: Atomic::new(0),
             spares: Spares::new(),
@@ -324,7 +324,7 @@ impl BlockCpu for Slow<'_> {
                 return None;
             };
             let base = page.as_ptr().expose_provenance();
-            // SAFETY: A fresh page. The next tick registers it with kmemleak, which NMI can't.
+            // SAFETY: A fresh page. The next tick registers it with kmemleak: not possible in NMI.
             unsafe { block::begin::<Page>(base, false) };
             Some(base)
         })?;
@@ -341,7 +341,7 @@ impl BlockCpu for Slow<'_> {
 
     fn on_closed(&self, base: usize, filled: usize) {
         self.krcp.hand_over(base, filled);
-        drain::full_block(self.krcp, &self.on);
+        drain::collect_soon(self.krcp, &self.on);
     }
 
     fn on_opened(&self) {

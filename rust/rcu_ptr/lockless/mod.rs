@@ -198,7 +198,7 @@ pub(crate) unsafe fn store_or_link(linked: Linked, caller: usize, on: &PreemptOf
     krcp.counters.add(linked.counter(), 1);
     drain::arm_monitor(&krcp, on);
     if krcp.nr_listed.load(Relaxed) >= Page::CAPACITY {
-        drain::full_block(&krcp, on);
+        drain::collect_soon(&krcp, on);
     }
 }
 

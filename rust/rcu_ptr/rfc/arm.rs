@@ -44,7 +44,7 @@ pub(crate) struct Arming {
     queued: Kick,
     /// A context is setting the timer.
     setting: bool,
-    /// Another context has decided meanwhile: that one has to check again.
+    /// Another context has decided meanwhile: the one that sets the timer has to check again.
     again: bool,
 }
 
@@ -60,8 +60,8 @@ impl Arming {
         }
     }
 
-    /// Whether [`Self::needs_arming()`] may lead to an irq_work that is at most as urgent as
-    /// `soonest`: a cheap test without the number of objects.
+    /// Whether [`Self::needs_arming()`] has to be called at all: a cheap test without the number of
+    /// objects. `soonest` is the most urgent irq_work that arming the monitor may take.
     #[inline]
     pub(crate) fn needs_check(&self, soonest: Kick) -> bool {
         self.monitor != Monitor::Fast && self.queued < soonest
@@ -182,8 +182,8 @@ pub(crate) fn arm(cpu: &impl Timed, fast_delay: usize) {
 
 /// A CPU is dead. The caller drains it, and arms the monitor for the rest. May sleep.
 pub(crate) fn cpu_dead(cpu: &impl Timed) {
-    // First: a context that is arming the monitor, as the monitor itself does, would be believed
-    // although its timer is stopped here.
+    // Before the reset: if a context armed the monitor between the two, as the monitor itself may,
+    // its timer would be stopped here, and the monitor would stay marked as armed.
     cpu.cancel();
     cpu.with_locked(|arming, _| arming.cpu_dead());
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Queues deferred objects: up to [`BUDGET`] of them in the irq_work, the rest in a worker and in
-//! the barrier. No kernel dependencies: compiled by the host tests.
+//! Queues deferred objects: the irq_work a list of up to [`BUDGET`], a worker a longer one, the
+//! barrier one of any length. No kernel dependencies: compiled by the host tests.
 //!
 //! One context at a time does so, as debugobjects and kmemleak are called for the objects with no
 //! lock held. Another context returns at once: the first one checks the list again, under the lock,
 //! when it has finished, and so finds what the other one was to queue.
 
-use crate::list::{DeferredList, LinkChain, Linked, ListEnd};
+use crate::list::{LinkChain, LinkList, Linked, ListEnd};
 
 /// The maximum of objects that an interrupt checks, and that one call queues.
 pub(crate) const BUDGET: usize = 64;
@@ -15,20 +15,20 @@ pub(crate) const BUDGET: usize = 64;
 /// The state of deferred objects, under the lock.
 pub(crate) struct DeferredState {
     /// Removed from the list, and not queued yet.
-    rest: Rest,
+    rest: DeferredRest,
     /// A context is queueing objects.
     busy: bool,
     /// How often the list was removed.
     pub(crate) taken: usize,
 }
 
-struct Rest {
+struct DeferredRest {
     chain: LinkChain,
     /// The end of the list was found.
     is_sound: bool,
 }
 
-impl Rest {
+impl DeferredRest {
     const fn new() -> Self {
         Self {
             chain: LinkChain::new(),
@@ -55,7 +55,7 @@ pub(crate) trait Deferred {
     fn with_locked<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R;
 
     /// The list that objects are pushed to.
-    fn list(&self) -> &DeferredList;
+    fn list(&self) -> &LinkList;
 
     /// Queues an object or callback of the list. Returns `false` if it was queued before: the links
     /// after it are those of another list.
@@ -75,19 +75,19 @@ pub(crate) trait Deferred {
 impl DeferredState {
     pub(crate) const fn new() -> Self {
         Self {
-            rest: Rest::new(),
+            rest: DeferredRest::new(),
             busy: false,
             taken: 0,
         }
     }
 
     /// Returns the rest, or the list if there is none.
-    fn begin(&mut self, list: &DeferredList) -> Result<Rest, Progress> {
+    fn begin(&mut self, list: &LinkList) -> Result<DeferredRest, Progress> {
         if self.busy {
             return Err(Progress::Busy);
         }
         if self.rest.chain.is_empty() {
-            self.rest = Rest {
+            self.rest = DeferredRest {
                 chain: list.take(),
                 is_sound: false,
             };
@@ -97,11 +97,11 @@ impl DeferredState {
             self.taken = self.taken.wrapping_add(1);
         }
         self.busy = true;
-        Ok(core::mem::replace(&mut self.rest, Rest::new()))
+        Ok(core::mem::replace(&mut self.rest, DeferredRest::new()))
     }
 
     /// Stores the rest.
-    fn end(&mut self, rest: Rest, list: &DeferredList) -> Progress {
+    fn end(&mut self, rest: DeferredRest, list: &LinkList) -> Progress {
         self.rest = rest;
         self.busy = false;
         // The list as well: an irq_work for newer objects may have found this context busy and
@@ -143,7 +143,7 @@ pub(crate) fn requeue_some(cpu: &impl Deferred, atomic: bool) -> Progress {
             ListEnd::At(_) => rest.is_sound = true,
             ListEnd::NotWithinLimit => return cpu.with_locked(|deferred| deferred.end(rest, list)),
             ListEnd::Cyclic(steps) => {
-                rest = Rest::new();
+                rest = DeferredRest::new();
                 cpu.report_cyclic(steps);
             }
         }
@@ -153,7 +153,7 @@ pub(crate) fn requeue_some(cpu: &impl Deferred, atomic: bool) -> Progress {
             break;
         };
         if !cpu.queue(linked) {
-            rest = Rest::new();
+            rest = DeferredRest::new();
         }
     }
     cpu.with_locked(|deferred| deferred.end(rest, list))

@@ -16,7 +16,7 @@ use crate::{
     calls::Calls,
     engine::Gauges,
     fault, krcp,
-    list::DeferredList,
+    list::LinkList,
     params,
     stats::Counter,
     sys::{
@@ -44,8 +44,8 @@ use kernel::{
 pub(crate) struct Krcp {
     #[pin]
     pub(super) common: krcp::KrcpCommon<Self, N_BATCHES>,
-    /// A leaf lock: of the kernel's functions, only grace-period snapshots are called under it.
-    /// Timers, irq_works, work items, trace events and debug features have locks of their own, and
+    /// A leaf lock: of RCU only grace-period snapshots and polls are called under it. Timers,
+    /// irq_works, work items, trace events and debug features have locks of their own, and
     /// tracepoints whose probes may free objects.
     #[pin]
     pub(super) state: RawSpinLock<State<Rcu>>,
@@ -56,7 +56,7 @@ pub(crate) struct Krcp {
     #[pin]
     pub(super) monitor: DelayedWork<MonitorWork>,
     /// Objects that were deferred because the trylock failed.
-    pub(super) deferred: DeferredList,
+    pub(super) deferred: LinkList,
     /// Queues the deferred objects, and does the work of `arm_work`, in hardirq.
     #[pin]
     pub(super) defer_work: IrqWork<DeferWork>,
@@ -82,7 +82,7 @@ impl Krcp {
             state <- RawSpinLock::new(State::new(), c"rcu_ptr_krcp", static_lock_class!()),
             reclaim <- new_mutex!((), "rcu_ptr_reclaim"),
             monitor <- DelayedWork::new(MonitorWork(owner(this))),
-            deferred: DeferredList::new(),
+            deferred: LinkList::new(),
             defer_work <- IrqWork::new(Urgency::Hard, DeferWork(owner(this))),
             defer_rest <- DelayedWork::new(DeferRest(owner(this))),
             arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(owner(this))),

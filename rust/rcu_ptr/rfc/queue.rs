@@ -20,7 +20,7 @@ use crate::{
     engine::Engine,
     entry::Call,
     fault,
-    list::{DeferredList, Linked, Pushed},
+    list::{LinkList, Linked, Pushed},
     params,
     stats::Counter,
     sys::{
@@ -297,7 +297,7 @@ fn this_krcp(f: impl FnOnce(&mut State<Rcu>) -> (Push, Kick)) -> (Push, i32) {
 ///
 /// # Safety
 ///
-/// As for [`DeferredList::push()`].
+/// As for [`LinkList::push()`].
 unsafe fn defer(krcp: &Krcp, linked: Linked, caller: usize, irqs: &IrqsOff) {
     // SAFETY: By the safety requirements of this function.
     match unsafe { krcp.deferred.push(linked) } {
@@ -344,8 +344,8 @@ impl Handler for ArmWork {
     }
 }
 
-/// Runs at once: as [`ArmWork`], and queues deferred objects, a bounded number of them here and the
-/// rest in a worker.
+/// Runs at once: as [`ArmWork`], and queues the deferred objects, unless the list is too long for
+/// an interrupt and is left to a worker.
 pub(super) struct DeferWork(pub(super) KrcpRef);
 
 impl Handler for DeferWork {
@@ -382,7 +382,7 @@ impl Deferred for Krcp {
         self.with_locked(|state| f(&mut state.deferred))
     }
 
-    fn list(&self) -> &DeferredList {
+    fn list(&self) -> &LinkList {
         &self.deferred
     }
 
@@ -422,6 +422,6 @@ impl Deferred for Krcp {
     }
 
     fn wait(&self) {
-        gp::sleep_a_jiffy();
+        gp::sleep_a_millisecond();
     }
 }

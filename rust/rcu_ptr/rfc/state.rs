@@ -21,7 +21,7 @@ pub(crate) const N_BATCHES: usize = 2;
 /// The index of the barrier's batch, which has no work item.
 pub(crate) const BARRIER_BATCH: usize = N_BATCHES;
 
-/// The maximum of blocks that [`State::take_ready()`] removes, with interrupts off.
+/// The maximum of blocks per channel that [`State::take_ready()`] removes, with interrupts off.
 pub(crate) const MAX_READY_BNODES: usize = 16;
 
 /// The kind of a block, by its objects.

@@ -185,7 +185,7 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
         return;
     }
     here.add(PcsCounter::EngineFallback, 1);
-    if cache.has_strays() {
+    if cache.uses_strays() {
         let epoch = cache.count_stray();
         // SAFETY: A live object, aligned to 8 bytes at least. `link` is its field for links or lies
         // behind the user's part: `Cache::create()` checks that.

@@ -87,8 +87,8 @@ pub(crate) trait Reaper {
     fn modify(&self, delay: u64);
 }
 
-/// When the reaper is due. Setting the drain interval only brings it forward, or whoever does so
-/// often would put it off for ever.
+/// When the reaper is due. Setting the drain interval only brings it forward: otherwise setting it
+/// often would put the reaper off for ever.
 pub(crate) struct Deadline(AtomicLink);
 
 impl Deadline {
@@ -121,7 +121,7 @@ impl Deadline {
         }
     }
 
-    /// Applies a shorter interval that was set since `interval` was read: whoever set it may have
+    /// Applies a shorter interval that was set since `interval` was read: its setter may have
     /// found this deadline and changed the timer before the caller did.
     fn shorten(&self, reaper: &impl Reaper, mut interval: u64) {
         loop {

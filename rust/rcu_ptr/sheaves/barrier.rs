@@ -126,7 +126,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     let is_selected = |cache: &Cache| of.is_none_or(|of| ptr::eq(of, cache));
     let mut closed = false;
     for cpu in crate::sys::percpu::possible_cpus() {
-        closed |= close_all(sheaves, cpu, is_selected);
+        closed |= close_caches(sheaves, cpu, is_selected);
     }
     for cache in sheaves.each(|c| is_selected(c) && !c.strays.is_empty()) {
         cache.start_batches();
@@ -158,7 +158,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
         }
     }
     for cache in sheaves.each(|c| is_selected(c) && !c.is_drained(seq)) {
-        reclaim::wait_until(&cache, || cache.is_drained(seq));
+        reclaim::process_until(&cache, || cache.is_drained(seq));
     }
     if of.is_none() {
         sheaves.wait_for_destroys();
@@ -168,7 +168,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
 /// Closes the sheaves of `cpu` with freed objects, in all requested caches. They are left with
 /// their caches at once, so that other barriers and destroys do not wait for this task. Returns
 /// whether some of them wait for a grace period.
-fn close_all(sheaves: &Sheaves, cpu: i32, is_selected: impl Fn(&Cache) -> bool) -> bool {
+fn close_caches(sheaves: &Sheaves, cpu: i32, is_selected: impl Fn(&Cache) -> bool) -> bool {
     let (mut last, mut closed_some) = (0, false);
     loop {
         let mut requests: Requests = core::array::from_fn(|_| Request {

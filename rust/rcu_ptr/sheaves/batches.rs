@@ -155,8 +155,8 @@ unsafe fn gp_over(batch: NonNull<CacheBatch>) {
 }
 
 impl Cache {
-    /// Whether no stray of `epoch` is pending. Leaked strays stay counted: once there are some,
-    /// returns whether no stray of any epoch is pending otherwise.
+    /// Whether no stray of `epoch` is pending. Leaked strays stay counted: once there are some, the
+    /// list and the batches are checked instead of the count.
     pub(super) fn has_no_strays(&self, epoch: usize) -> bool {
         if self.strays_pending.is_empty(epoch) {
             return true;
@@ -167,13 +167,13 @@ impl Cache {
 
     /// Whether objects that find no sheaf become strays; otherwise the engine frees them.
     #[inline]
-    pub(super) fn has_strays(&self) -> bool {
+    pub(super) fn uses_strays(&self) -> bool {
         self.dtor.is_some() || self.srcu.is_some()
     }
 
     /// Number of objects that were passed to the engine for want of a sheaf.
     pub(super) fn nr_engine_fallbacks(&self) -> u64 {
-        if self.has_strays() {
+        if self.uses_strays() {
             return 0;
         }
         let of = |pcs: Pin<&Pcs>| pcs.counted(PcsCounter::EngineFallback);

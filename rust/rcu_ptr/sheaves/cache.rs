@@ -249,8 +249,8 @@ impl Barn {
     pub(super) fn with_reserve<R>(&self, f: impl FnOnce(&Ring) -> R) -> R {
         let _pin = PreemptOff::new();
         // ORDERING: Acquire pairs with the exchange in `grow_reserve()`.
-        // SAFETY: By the type invariants of `ReserveBox`: `grow_reserve()` waits for preemption to
-        // be on.
+        // SAFETY: By the type invariants of `ReserveBox`: `grow_reserve()` waits for a grace period
+        // before it frees a ring.
         f(unsafe { &*self.reserve.0.load(Acquire) })
     }
 
@@ -408,7 +408,7 @@ impl Cache {
         result
     }
 
-    /// Frees up to `n` objects that `take` returns to the slab. Returns their number.
+    /// Frees to the slab up to `n` objects, which `take` returns one by one. Returns their number.
     ///
     /// # Context
     ///

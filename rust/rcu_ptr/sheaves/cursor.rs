@@ -12,9 +12,9 @@
 //! 2. An emptied allocation sheaf is filled or freed a grace period after it was retired, for the
 //!    same reason; or where no context of the CPU can be in the middle of an operation
 //!    ([`Quiescent`]).
-//! 3. A cursor is only exchanged on its own CPU, or on another once that CPU is dead. So the grace
-//!    period of 1 begins after everything that the contexts of the CPU did before they reserved:
-//!    readers could no longer find the objects in those slots.
+//! 3. A cursor is only exchanged on its own CPU, or on another once that CPU no longer uses it: it
+//!    is dead, or the cache is destroyed. So the grace period of 1 begins after all that contexts
+//!    of the CPU did before they reserved: readers could no longer find the objects in those slots.
 //!
 //! The word is the address of the slot plus the bytes of the head, so that it wraps into the first
 //! bytes of a sheaf when the slots are used up: a test of a few bits detects that.
@@ -51,7 +51,7 @@ const _: () = assert!(
 /// # Invariants
 ///
 /// The value lives in a context that was preemptible before it came here, with preemption disabled
-/// since; or no context of the CPU will ever run again.
+/// since; or no context of the CPU uses the cache as long as the value lives.
 pub(crate) struct Quiescent(());
 
 impl Quiescent {

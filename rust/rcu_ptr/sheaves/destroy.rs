@@ -118,7 +118,7 @@ impl Teardown for Cache {
     }
 
     fn wait_until_quiet(&self) {
-        reclaim::wait_until(self, || self.is_quiet());
+        reclaim::process_until(self, || self.is_quiet());
     }
 
     fn stop_backlog(&self) {

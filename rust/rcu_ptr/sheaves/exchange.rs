@@ -123,8 +123,8 @@ pub(crate) fn any_reused<C: CacheCpu>(cpu: C) -> Option<usize> {
     None
 }
 
-/// Allocates an object from the next full sheaf, and installs that. Returns `None` if there is
-/// none.
+/// Allocates an object from a reuse slot, or from the next full sheaf, which is then installed.
+/// Returns `None` if there is neither.
 ///
 /// A used-up sheaf is removed in either case.
 pub(crate) fn next_object<C: CacheCpu>(cpu: C) -> Option<usize> {

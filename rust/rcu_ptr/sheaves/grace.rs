@@ -134,9 +134,9 @@ impl<G> Group<G> {
     }
 }
 
-/// Closed sheaves of a barn without a callback: whoever waits for them polls their grace period and
-/// processes them. So they depend neither on the task that closed them nor on what else it waits
-/// for.
+/// Closed sheaves of a barn without a callback: a task that waits for them polls their grace period
+/// and processes them. So they depend neither on the task that closed them nor on what else that
+/// waits for.
 ///
 /// There are two groups. New sheaves join the younger one and make its grace period later; that of
 /// the older one does not change, however often sheaves are added. There is a younger one only if

@@ -238,7 +238,7 @@ pub(super) fn wait_below_limit(cache: &Cache, gfp: u32) -> bool {
             if !cache.is_at_wait_limit() {
                 return true;
             }
-            gp::sleep_a_jiffy();
+            gp::sleep_a_millisecond();
         }
     }
     slab::may_not_fail(gfp) || !cache.is_at_wait_limit()

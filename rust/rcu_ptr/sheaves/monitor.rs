@@ -317,7 +317,7 @@ impl Callbacks for SheafHotplug {
 ///
 /// May sleep.
 pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> SheafChain {
-    // SAFETY: Nothing runs on the CPU.
+    // SAFETY: No context of the CPU uses the cache.
     let quiescent = unsafe { Quiescent::assume() };
     let words = pcs.quiet();
     let waiting = exchange::close_all(
@@ -325,7 +325,7 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> SheafChain {
         || cache.count(pcs.cpu),
         |stamp| cache.uncount_and_wake(Some(stamp)),
     );
-    // SAFETY: Nothing runs on the CPU, and they have no objects.
+    // SAFETY: As above, and they have no objects.
     unsafe { reclaim::put_chain(cache, pcs.node(), words.spent.take()) };
     for rest in exchange::take_stock(&words, &quiescent) {
         rest.into_iter()

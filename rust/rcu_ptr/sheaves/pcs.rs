@@ -81,7 +81,7 @@ pub(super) enum PcsCounter {
     Filled,
     /// Allocation sheaves installed.
     Emptied,
-    /// Allocations that found no sheaf.
+    /// Allocations that found no sheaf (nolock calls: no reserve either).
     Missed,
     /// Of these, served by kmalloc_nolock().
     NolockAlloc,

@@ -144,7 +144,7 @@ fn add_to_backlog(cache: &Cache, node: usize, chain: SheafChain) {
     cache.queue_backlog();
 }
 
-/// Leaves `chain`, which was closed before the call, to [`wait_until()`] after a grace period.
+/// Leaves `chain`, which was closed before the call, to [`process_until()`] after a grace period.
 pub(super) fn leave_closed(cache: &Cache, node: usize, chain: SheafChain) {
     cache.barns[node].add_polled(chain);
     // Wake waiters for these sheaves: they have to wait for a grace period now.
@@ -220,7 +220,7 @@ pub(super) fn process_backlog(cache: &Cache) {
 /// # Context
 ///
 /// May sleep; `done` may not. The cache is not destroyed meanwhile.
-pub(super) fn wait_until(cache: &Cache, done: impl Fn() -> bool) {
+pub(super) fn process_until(cache: &Cache, done: impl Fn() -> bool) {
     let has_backlog = || cache.batches.any_over() || cache.has_backlog();
     while !done() {
         process_backlog(cache);

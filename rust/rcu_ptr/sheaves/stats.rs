@@ -78,10 +78,9 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
     n
 }
 
-/// A line per cache, with the names of the slab's own counters if it has them: `free_rcu_sheaf` rcu
-/// sheaves installed, `alloc_sheaf` allocation sheaves installed, `free_rcu_sheaf_fail` objects
-/// that found no sheaf: to the engine, or strays, `alloc_miss` allocations that found no sheaf,
-/// `nolock_allocs` of these served by kmalloc_nolock().
+/// A line per cache. Four fields of the statistics have other names here: `free_rcu_sheaf` is
+/// `filled`, `alloc_sheaf` is `emptied`, `free_rcu_sheaf_fail` is `engine_fallback`, and
+/// `alloc_miss` is `missed`.
 fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for cache in Sheaves::get().caches.lock().iter() {
         let (n, limits) = (counts(cache), cache.limits.get());

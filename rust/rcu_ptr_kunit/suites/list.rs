@@ -2,7 +2,7 @@
 
 //! The list that links objects through their fields, forced by `rcu_min_cached_objs=0`.
 
-use crate::{prelude::*, sys::cache::ObjectList};
+use crate::{prelude::*, sys::cache::CacheObjects};
 
 /// Frees `count` objects of `size` with the field at `at` on all CPUs: all are linked, and freed.
 fn all_on_list(count: usize, size: usize, at: usize) -> Result {
@@ -28,7 +28,7 @@ fn kinds_in_turn(count: usize) -> Result {
             GFP_KERNEL,
         )?;
     }
-    let areas = ObjectList(areas);
+    let areas = CacheObjects(areas);
     let queue = || {
         for i in 0..count {
             match i % 3 {

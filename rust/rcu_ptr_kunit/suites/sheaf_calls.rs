@@ -7,7 +7,7 @@ use crate::{
     check::{CHECKED, CHECKED_OR_ZEROED},
     prelude::*,
     reader,
-    sys::cache::ObjectList,
+    sys::cache::CacheObjects,
 };
 use kernel::str::CString;
 
@@ -57,7 +57,7 @@ fn replace_under_readers(cache: &SheafCache, n: usize) -> Result<Violations> {
 }
 
 /// Objects that are filled with a constant, for readers to check.
-pub(super) struct Watched(pub(super) ObjectList);
+pub(super) struct Watched(pub(super) CacheObjects);
 
 impl Watched {
     const WORD: u64 = 0x7a7c_4ed0_0b1e_c700;

@@ -4,7 +4,7 @@
 //! against nothing else: no lock prefix, no barrier (`this_cpu_*()` of
 //! [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)).
 //!
-//! Other CPUs may read such a word at any time, and write it only while its CPU is dead.
+//! Other CPUs may read such a word at any time, and write it only while its CPU does not use it.
 //!
 //! None of the operations orders memory accesses for other CPUs. For this CPU, its interrupts and
 //! NMIs, accesses are in program order: the compiler does not move them across `asm!`.
