@@ -437,8 +437,9 @@ static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
  *
  * Objects come from sheaves; if these are empty, from the reserve of
  * rcu_ptr_cache_prefill(); then from kmalloc_nolock(), if the alignment and the
- * flags of the cache allow it and there is no constructor.  A worker then
- * provides several objects for each allocation that failed.
+ * flags of the cache allow it and there is no constructor; on PREEMPT_RT only
+ * with interrupts enabled.  A worker then provides several objects for each
+ * allocation that failed.
  *
  * Context: any, NMI included.
  * Return: the object, or NULL

@@ -198,7 +198,7 @@ impl<T: RcuFreeSafe> RcuFreeBox<T, Kmalloc> {
     /// # Context
     ///
     /// Any, NMI included; the initializers must be safe there. On PREEMPT_RT there never is
-    /// memory in hardirq and NMI.
+    /// memory in hardirq and NMI, and neither the lock of a run queue nor a `pi_lock` may be held.
     ///
     /// # Errors
     ///

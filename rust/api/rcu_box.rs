@@ -205,7 +205,8 @@ impl<T: Send, C: CallbackContext> RcuBox<T, Kmalloc, C> {
     /// # Context
     ///
     /// Any, NMI included; `init` must be safe there. On PREEMPT_RT there never is memory in
-    /// hardirq and NMI: a [`Cache`](super::Cache) has some there too.
+    /// hardirq and NMI, and neither the lock of a run queue nor a `pi_lock` may be held: a
+    /// [`Cache`](super::Cache) has memory in all of these.
     ///
     /// # Errors
     ///

@@ -193,6 +193,8 @@ pub(crate) struct Books {
     arming: HashSet<usize>,
     queued: HashMap<usize, usize>,
     pub(crate) nesting_warnings: usize,
+    /// A sheaf is being allocated.
+    pub(crate) allocating: bool,
     pub(crate) double_frees: Vec<usize>,
     /// Another CPU holds the lock of the barn.
     pub(crate) barn_is_held: bool,
@@ -789,6 +791,9 @@ impl<'a> CacheCpu for Ctx<'a> {
     }
 
     fn new_empty(self) -> Option<EmptySheaf> {
+        self.model.books().allocating = true;
+        step();
+        self.model.books().allocating = false;
         self.model.new_sheaf()
     }
 

@@ -292,6 +292,18 @@ impl<'a> Slow<'a> {
     }
 }
 
+/// Contexts of a CPU that allocate blocks at a time: a task, a softirq, an interrupt and an NMI.
+const MAX_ALLOCATING: usize = 4;
+
+impl Slow<'_> {
+    /// Whether this context may allocate a block. Not if more contexts are on the slow path than
+    /// interrupt each other: where a probe of the allocator's tracepoints frees an object for each
+    /// page, the block of that object would take the next page.
+    fn may_allocate(&self) -> bool {
+        self.krcp.slow.load(Relaxed) <= MAX_ALLOCATING && context::may_alloc_nolock()
+    }
+}
+
 impl Drop for Slow<'_> {
     #[inline]
     fn drop(&mut self) {
@@ -317,7 +329,8 @@ impl BlockCpu for Slow<'_> {
         }
         let base = self.krcp.spares.take().or_else(|| {
             self.krcp.request_refill();
-            let Some(page) = fault::alloc_page_nolock() else {
+            let page = self.may_allocate().then(fault::alloc_page_nolock).flatten();
+            let Some(page) = page else {
                 // The call may return false, and may be the last one: make sure that the refill
                 // starts.
                 self.krcp.queue_refill_irq_work(&self.on);

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     api, fault,
-    sys::{preempt::PreemptOff, slab},
+    sys::{context, preempt::PreemptOff, slab},
 };
 use core::ptr::{self, NonNull};
 use kernel::sync::atomic::Relaxed;
@@ -118,7 +118,8 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     here.add(PcsCounter::Missed, 1);
     // kmemleak does not track memory of kmalloc_nolock(), and would report what only such an object
     // points to.
-    if !cache.accepts_nolock_objects || cfg!(CONFIG_DEBUG_KMEMLEAK) {
+    if !cache.accepts_nolock_objects || cfg!(CONFIG_DEBUG_KMEMLEAK) || !context::may_alloc_nolock()
+    {
         return ptr::null_mut();
     }
     let object = fault::point()

@@ -732,6 +732,9 @@ impl Cache {
 
     /// As [`Self::new_sheaf()`], in any context.
     pub(super) fn new_sheaf_in(&self, ctx: CallerContext) -> Option<EmptySheaf> {
+        if !ctx.may_alloc_nolock() {
+            return None;
+        }
         if !cfg!(CONFIG_DEBUG_KMEMLEAK) {
             return self.sheaf_in(|| slab::kmalloc_nolock(SHEAF_BYTES));
         }

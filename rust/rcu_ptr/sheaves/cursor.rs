@@ -46,6 +46,9 @@ const _: () = assert!(
     "cursors may run into the next sheaf"
 );
 
+/// Contexts of a CPU that allocate sheaves at a time: a task, a softirq, an interrupt and an NMI.
+const MAX_ALLOCATING: usize = 4;
+
 /// Proof that no context of this CPU is in the middle of an operation on its sheaves.
 ///
 /// # Invariants
@@ -77,7 +80,19 @@ pub(crate) struct UsedUp(usize);
 impl UsedUp {
     /// Whether more contexts than expected have advanced the cursor past the last slot.
     pub(crate) fn exceeds_nesting(self) -> bool {
-        (self.0 & MASK) / STRIDE > MAX_NESTED
+        self.contexts() > MAX_NESTED
+    }
+
+    /// Whether a sheaf may be allocated. Not if more contexts need one than interrupt each other:
+    /// where a probe of the allocator's tracepoints frees an object for each allocation, that
+    /// object would need the next sheaf.
+    pub(crate) fn may_allocate(self) -> bool {
+        self.contexts() <= MAX_ALLOCATING
+    }
+
+    /// Contexts that have found no slot, and are not done yet.
+    fn contexts(self) -> usize {
+        (self.0 & MASK) / STRIDE
     }
 }
 

@@ -231,7 +231,8 @@ pub(crate) fn put_object<C: CacheCpu>(cpu: C, object: usize) -> bool {
                 None => continue,
             }
         };
-        match find_empty(cpu).or_else(|| cpu.new_empty()) {
+        let new_empty = || seen.may_allocate().then(|| cpu.new_empty()).flatten();
+        match find_empty(cpu).or_else(new_empty) {
             Some(sheaf) => {
                 let stamp = cpu.count();
                 match rcu.install(seen, sheaf.start(cpu.capacity(), object)) {

@@ -353,6 +353,45 @@ mod tests {
         check!(caller.calls.load(Relaxed) as u64 >= tasks as u64 + calls.iter().sum::<u64>())
     }
 
+    /// A probe of the page allocator frees an object for each page, also for the pages that its own
+    /// frees need. Only engine lockless allocates pages in frees, and on PREEMPT_RT none with
+    /// interrupts off.
+    #[test]
+    fn page_for_each_page() -> Result {
+        const LIMIT: i32 = 12;
+        skip_if!(cfg!(CONFIG_CFI), CFI);
+        let pool = Pool::new(8000)?;
+        let depth = Atomic::<i32>::new(0);
+        let deepest = Atomic::<i32>::new(0);
+        let freeing = Atomic::<i32>::new(-1);
+        let body = |_: &Site| {
+            let outer = depth.load(Relaxed);
+            if cpu::this() != freeing.load(Relaxed) || outer == LIMIT {
+                return;
+            }
+            depth.store(outer + 1, Relaxed);
+            deepest.store(deepest.load(Relaxed).max(outer + 1), Relaxed);
+            pool.free(FreeFn::Nolock, 1);
+            depth.store(outer, Relaxed);
+        };
+        tracepoints::with_probe(&|name| name == "mm_page_alloc", &body, |_| {
+            cpu::irqs_off(|| {
+                freeing.store(cpu::this(), Relaxed);
+                pool.free(FreeFn::Nolock, 7000);
+                freeing.store(-1, Relaxed);
+            });
+        })?;
+        core::barrier();
+        let deepest = deepest.load(Relaxed);
+        pr_info!("tracepoints: {deepest} calls of a probe were nested\n");
+        check!(pool.all_freed())?;
+        if params::is_lockless() && cfg!(not(CONFIG_PREEMPT_RT)) {
+            check!((1..=4).contains(&deepest))
+        } else {
+            check!(deepest == 0)
+        }
+    }
+
     #[test]
     fn first_call_of_a_cpu() -> Result {
         skip_if!(cfg!(CONFIG_CFI), CFI);
