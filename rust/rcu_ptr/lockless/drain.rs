@@ -131,6 +131,32 @@ fn remaining(at: usize) -> usize {
 }
 
 fn arm(krcp: &Krcp, period: usize, irqs: &IrqsOff) {
+    set_timer(krcp, period, irqs);
+    // ORDERING: Full; pairs with the exchange of the parameter: a setter that did not see this
+    // timer has set the interval that is read here.
+    gp::mb();
+    if is_late(&krcp.drain_at) {
+        shorten(krcp, irqs);
+    }
+}
+
+/// Whether `at` is further away than the drain interval, which has become shorter.
+fn is_late(at: &Atomic<usize>) -> bool {
+    remaining(at.load(Relaxed)) > interval()
+}
+
+/// Applies a drain interval that has become shorter.
+#[cold]
+#[inline(never)]
+fn shorten(krcp: &Krcp, irqs: &IrqsOff) {
+    schedule_close(krcp, false);
+    // A timer that expires earlier closes the current block in time.
+    if is_late(&krcp.expires) {
+        set_timer(krcp, interval(), irqs);
+    }
+}
+
+fn set_timer(krcp: &Krcp, period: usize, irqs: &IrqsOff) {
     let delay = period.min(remaining(krcp.drain_at.load(Relaxed))).max(1);
     krcp.period.store(period, Relaxed);
     let at = jiffies().wrapping_add(delay);
@@ -148,7 +174,7 @@ fn interval() -> usize {
 /// Sets the time at which the current block is closed next, if the monitor was `idle` or the drain
 /// interval has become shorter.
 fn schedule_close(krcp: &Krcp, idle: bool) {
-    if idle || remaining(krcp.drain_at.load(Relaxed)) > interval() {
+    if idle || is_late(&krcp.drain_at) {
         krcp.drain_at
             .store(jiffies().wrapping_add(interval()), Relaxed);
     }
@@ -160,16 +186,12 @@ fn schedule_close(krcp: &Krcp, idle: bool) {
 ///
 /// Process context, interrupts on.
 pub(super) fn update_drain_interval(krcp: &Krcp) {
-    let is_late = |krcp: &Krcp, at: &Atomic<usize>| {
-        krcp.expires.load(Relaxed) != 0 && remaining(at.load(Relaxed)) > interval()
-    };
-    if is_late(krcp, &krcp.drain_at) {
+    let is_armed = |krcp: &Krcp| krcp.expires.load(Relaxed) != 0;
+    if is_armed(krcp) && is_late(&krcp.drain_at) {
         // Only the CPU itself sets its timer. If it is going down its hotplug callback drains it.
         irq::call_on(krcp.common.cpu, krcp, |krcp, irqs| {
-            schedule_close(krcp, false);
-            // A timer that expires earlier closes the current block in time.
-            if is_late(krcp, &krcp.expires) {
-                arm(krcp, interval(), irqs);
+            if is_armed(krcp) {
+                shorten(krcp, irqs);
             }
         });
     }
