@@ -137,7 +137,7 @@ const BOTH: &[Wanted] = &[
     all_but(160, "sheaves::reclaim::into_rest", FREED),
     all_of("sheaves::reclaim::add_to_backlog"),
     all_but(12, "sheaves::reclaim::leave_closed", BARN),
-    all_but(5, "sheaves::reclaim::put_chain", BARN),
+    all_but(66, "sheaves::reclaim::put_chain", ZERO),
     // The barrier.
     all_but(165, "sheaves::barrier::close_on", DOWN),
 ];

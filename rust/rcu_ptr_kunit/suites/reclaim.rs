@@ -108,14 +108,24 @@ fn count_delayed_refills() -> Result<u64> {
     Ok(probes::COUNTERS.backoffs.load(Relaxed) - before)
 }
 
+/// Queues ten objects on `cpu`, which has spare blocks: the monitor replaces their block by one of
+/// these, and removes it one interval later.
+fn queue_beside_spares(cpu: i32) -> Result<Pool> {
+    let pool = Pool::new(1010)?;
+    // These calls allocate blocks.
+    cpus::on(cpu, || pool.free(FreeFn::Mightsleep, 1000))?;
+    core::barrier();
+    cpus::on(cpu, || pool.free(FreeFn::Kvfree, 10))?;
+    Ok(pool)
+}
+
 /// `cpu` has an empty current block when the limit of blocks becomes 0: that is freed.
 fn keeps_no_block(cpu: i32) -> Result {
     let has_block = || core_test::first_word(cpu) >> 63 != 0;
     // As in `shrinker_leaves_idle_cpus_alone()`.
     for _ in 0..8 {
         let _medium = params::medium_drain()?;
-        let pool = Pool::new(10)?;
-        cpus::on(cpu, || pool.free(FreeFn::Kvfree, 10))?;
+        let pool = queue_beside_spares(cpu)?;
         let had = bound::wait_with_timeout(|| pool.all_freed()) && has_block();
         let _none = params::no_cached_blocks()?;
         let has = has_block();
@@ -237,11 +247,9 @@ mod tests {
         };
         let _restore = params::medium_drain()?;
         let mut alone = false;
-        // The monitor has replaced the block by an empty one, which it removes one interval later:
-        // retry if it was removed in between.
+        // Retried if the monitor has removed the empty block in between.
         for _ in 0..8 {
-            let pool = Pool::new(10)?;
-            cpus::on(cpu, || pool.free(FreeFn::Kvfree, 10))?;
+            let pool = queue_beside_spares(cpu)?;
             let drained = bound::wait_with_timeout(|| pool.all_freed());
             let before = core_test::first_word(cpu);
             params::shrink()?;

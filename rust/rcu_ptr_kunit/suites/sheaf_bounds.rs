@@ -175,8 +175,9 @@ mod tests {
         pr_info!("sheaf_bounds: {closed} sheaves closed, a callback took {most} at most\n");
         check!(stats.now_waiting == 0 && stats.now_closed == 0)?;
         // Without kmalloc_nolock() the objects go to the engine.
-        check!(closed > n / 4 / 2 || cfg!(CONFIG_DEBUG_KMEMLEAK))?;
-        check!(most > 0 || cfg!(CONFIG_DEBUG_KMEMLEAK))?;
+        if cfg!(not(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_PREEMPT_RT))) {
+            check!(closed > n / 4 / 2 && most > 0)?;
+        }
         check!(most <= CALLBACK_SHEAVES)
     }
 

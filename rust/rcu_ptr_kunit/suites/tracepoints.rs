@@ -385,10 +385,12 @@ mod tests {
         let deepest = deepest.load(Relaxed);
         pr_info!("tracepoints: {deepest} calls of a probe were nested\n");
         check!(pool.all_freed())?;
+        // KASAN and lockdep may allocate some pages too.
+        let others = if SLOW { 2 } else { 0 };
         if params::is_lockless() && cfg!(not(CONFIG_PREEMPT_RT)) {
-            check!((1..=4).contains(&deepest))
+            check!((1..=4 + others).contains(&deepest))
         } else {
-            check!(deepest == 0)
+            check!(deepest <= others)
         }
     }
 
