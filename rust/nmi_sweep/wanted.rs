@@ -45,7 +45,7 @@ const LOCKLESS: &[Wanted] = &[
     all_of("rcu_ptr_rs_call_no_slot"),
     all_of("lockless::store_in_next"),
     all_but(4, "exports::try_kfree_nolock_no_slot", PREEMPT),
-    all_but(52, "lockless::store_or_link", LATE),
+    all_but(60, "lockless::store_or_link", LATE),
     all_but(8, "lockless::insert::close", CPUS),
     all_of("lockless::Lockless::queue_nolock"),
     all_but(14, "lockless::Lockless::Engine::call", NONE),
