@@ -21,6 +21,11 @@ pub(crate) trait Platform {
     fn is_over(snap: &Self::Snap) -> bool;
 }
 
+/// Contexts of a CPU that allocate blocks or sheaves at a time: a task, a softirq, an interrupt and
+/// an NMI. If more are nested, a probe of the allocator's tracepoints frees an object for each
+/// allocation, and that object would need the next one.
+pub(crate) const MAX_ALLOCATING: usize = 4;
+
 /// A word that only one CPU changes, as this_cpu operations do: atomic, and in program order, for
 /// the interrupts and NMIs of that CPU only. Engine `lockless` and the caches are built on such
 /// words.

@@ -31,15 +31,6 @@ impl CallerContext {
         self.0 & sys::RCU_PTR_CONTEXT_MAY_LOCK != 0
     }
 
-    /// `kmalloc_nolock()` and `alloc_pages_nolock()` may be called.
-    ///
-    /// On PREEMPT_RT not with interrupts disabled: locks of the allocators are rtmutexes. To unlock
-    /// one that another task waits for takes the `pi_lock` of this task and the lock of its run
-    /// queue, which the caller may hold.
-    pub(crate) fn may_alloc_nolock(self) -> bool {
-        cfg!(not(CONFIG_PREEMPT_RT)) || self.may_lock()
-    }
-
     /// The caller was preemptible: it has not interrupted code that runs with preemption disabled.
     pub(crate) fn preemptible(self) -> bool {
         self.0 & sys::RCU_PTR_CONTEXT_PREEMPTIBLE != 0
@@ -55,7 +46,11 @@ pub(crate) fn may_lock() -> bool {
     CallerContext::of_caller().may_lock()
 }
 
-/// [`CallerContext::may_alloc_nolock()`] alone.
+/// Whether `kmalloc_nolock()` and `alloc_pages_nolock()` may be called.
+///
+/// On PREEMPT_RT not with interrupts disabled: locks of the allocators are rtmutexes. To unlock one
+/// that another task waits for takes the `pi_lock` of this task and the lock of its run queue,
+/// which the caller may hold.
 ///
 /// # Context
 ///

@@ -7,7 +7,7 @@
 //! Functions that free objects: a task that may sleep, as for those of the kernel. Checks of
 //! addresses: any.
 
-use super::{generated as sys, slab, trace};
+use super::{context, generated as sys, slab, trace};
 use core::ptr::NonNull;
 use kernel::{bindings, prelude::*};
 
@@ -72,8 +72,11 @@ pub(crate) fn alloc_page(gfp: u32) -> Option<NonNull<u8>> {
 ///
 /// # Context
 ///
-/// Any, NMI included. On PREEMPT_RT it fails in NMI and hardirq.
+/// Any, NMI included; preemption disabled. On PREEMPT_RT it fails with interrupts disabled.
 pub(crate) fn alloc_page_nolock() -> Option<NonNull<u8>> {
+    if !context::may_alloc_nolock() {
+        return None;
+    }
     // SAFETY: No requirements.
     NonNull::new(unsafe { sys::rcu_ptr_shim_alloc_page_nolock() }.cast())
 }

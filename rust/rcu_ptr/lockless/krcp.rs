@@ -21,10 +21,10 @@ use crate::{
     fault, krcp,
     list::LinkList,
     params,
-    platform::LocalWord,
+    platform::{LocalWord, MAX_ALLOCATING},
     stats::{Counter, Stats, NAMES},
     sys::{
-        context, current_block,
+        current_block,
         hotplug::Callbacks,
         irq::IrqsOff,
         irq_work::{IrqWork, Urgency},
@@ -292,15 +292,10 @@ impl<'a> Slow<'a> {
     }
 }
 
-/// Contexts of a CPU that allocate blocks at a time: a task, a softirq, an interrupt and an NMI.
-const MAX_ALLOCATING: usize = 4;
-
 impl Slow<'_> {
-    /// Whether this context may allocate a block. Not if more contexts are on the slow path than
-    /// interrupt each other: where a probe of the allocator's tracepoints frees an object for each
-    /// page, the block of that object would take the next page.
+    /// Whether this context may allocate a block: not more than [`MAX_ALLOCATING`] of them.
     fn may_allocate(&self) -> bool {
-        self.krcp.slow.load(Relaxed) <= MAX_ALLOCATING && context::may_alloc_nolock()
+        self.krcp.slow.load(Relaxed) <= MAX_ALLOCATING
     }
 }
 

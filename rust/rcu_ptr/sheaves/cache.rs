@@ -31,7 +31,7 @@ use crate::{
     sync::AtomicLink,
     sys::{
         callback,
-        context::CallerContext,
+        context::{self, CallerContext},
         debug,
         gp::{self, Snapshot},
         irq::IrqsOff,
@@ -732,7 +732,7 @@ impl Cache {
 
     /// As [`Self::new_sheaf()`], in any context.
     pub(super) fn new_sheaf_in(&self, ctx: CallerContext) -> Option<EmptySheaf> {
-        if !ctx.may_alloc_nolock() {
+        if !context::may_alloc_nolock() {
             return None;
         }
         if !cfg!(CONFIG_DEBUG_KMEMLEAK) {

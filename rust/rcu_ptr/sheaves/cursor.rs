@@ -29,7 +29,7 @@ use super::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     sheaf::{Closed, Install, Installed, SheafChain, END, MASK, STRIDE},
 };
-use crate::platform::LocalWord;
+use crate::platform::{LocalWord, MAX_ALLOCATING};
 use core::ptr::with_exposed_provenance;
 
 /// Distance of a cursor from its slot.
@@ -45,9 +45,6 @@ const _: () = assert!(
     AHEAD / STRIDE > MAX_NESTED,
     "cursors may run into the next sheaf"
 );
-
-/// Contexts of a CPU that allocate sheaves at a time: a task, a softirq, an interrupt and an NMI.
-const MAX_ALLOCATING: usize = 4;
 
 /// Proof that no context of this CPU is in the middle of an operation on its sheaves.
 ///
@@ -83,9 +80,7 @@ impl UsedUp {
         self.contexts() > MAX_NESTED
     }
 
-    /// Whether a sheaf may be allocated. Not if more contexts need one than interrupt each other:
-    /// where a probe of the allocator's tracepoints frees an object for each allocation, that
-    /// object would need the next sheaf.
+    /// Whether a sheaf may be allocated: not by more than [`MAX_ALLOCATING`] contexts.
     pub(crate) fn may_allocate(self) -> bool {
         self.contexts() <= MAX_ALLOCATING
     }
